@@ -1,0 +1,1 @@
+"""Augmentations: counter-based random numbers, a registry of batched operations, lists of views."""

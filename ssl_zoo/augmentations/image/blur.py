@@ -1,0 +1,62 @@
+"""Gaussian blur."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.image.geometry import interval, probability
+from ssl_zoo.augmentations.registry import register
+from ssl_zoo.augmentations.rng import Draw
+
+
+@register("image/gaussian_blur")
+class GaussianBlur(nn.Module):
+    """Blur with probability ``p``, with a width of its own for each sample (torchvision ``GaussianBlur``).
+
+    Args:
+        p: share of the samples that are blurred.
+        sigma: range of the standard deviation in pixels, uniform.
+        kernel: odd number of taps, or "auto": about 10 % of the view as in SimCLR (23 at 224, 9 at 96, 3 at 32, never less;
+            google-research/simclr ``data_util.py:random_blur``).
+    """
+
+    def __init__(self, size: int, p: float = 0.5, sigma: Sequence[float] = (0.1, 2.0), kernel: int | str = "auto"):
+        super().__init__()
+        taps = max(size // 10 // 2, 1) * 2 + 1 if kernel == "auto" else kernel
+        if not isinstance(taps, int) or taps < 1 or taps % 2 == 0 or taps > 2 * size - 1:
+            raise ValueError(f"kernel is {kernel!r}, it must be auto or an odd number of at most {2 * size - 1} taps "
+                             f"for a view of {size}")
+        self.p = probability(p)
+        self.sigma = interval("sigma", sigma, low=1e-3)
+        self.radius = taps // 2
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        applied = draw.uniform("apply") < self.p
+        weights = self.kernels(draw.uniform("sigma"))                                            # [B, taps]
+        if x.device.type == "cpu":   # a mask would blur what stays sharp; a count costs nothing here
+            rows = applied.nonzero().squeeze(1)
+            return x.index_copy(0, rows, convolve(x[rows], weights[rows])) if len(rows) else x
+        return torch.where(applied.view(-1, 1, 1, 1), convolve(x, weights), x)
+
+    def kernels(self, number: Tensor) -> Tensor:
+        """``[B, taps]`` weights that sum to 1, for uniform numbers ``[B]``."""
+        low, high = self.sigma
+        sigma = (low + (high - low) * number).unsqueeze(1)
+        tap = torch.arange(-self.radius, self.radius + 1, device=number.device)
+        weight = torch.exp(-0.5 * (tap / sigma).square())
+        return weight / weight.sum(dim=1, keepdim=True)
+
+
+def convolve(x: Tensor, weights: Tensor) -> Tensor:
+    """Separable convolution of ``[B, C, H, W]`` with ``[B, taps]``, mirrored at the border (edge not repeated)."""
+    batch, channels, height, width = x.shape
+    taps = weights.shape[1]
+    x = F.pad(x, [taps // 2] * 4, mode="reflect").view(1, batch * channels, height + taps - 1, width + taps - 1)
+    kernel = weights.repeat_interleave(channels, dim=0)                                          # [B * C, taps]
+    x = F.conv2d(x, kernel.view(-1, 1, 1, taps), groups=batch * channels)
+    x = F.conv2d(x, kernel.view(-1, 1, taps, 1), groups=batch * channels)
+    return x.view(batch, channels, height, width)

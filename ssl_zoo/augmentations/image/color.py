@@ -1,0 +1,163 @@
+"""Colour operations. Each equals torchvision's functional of the same name for the parameters of each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.image.geometry import interval, probability
+from ssl_zoo.augmentations.registry import register
+from ssl_zoo.augmentations.rng import Draw
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)   # torchvision's numbering of the four adjustments
+
+
+def luminance(x: Tensor) -> Tensor:
+    """``[B, 1, H, W]`` grey value with torchvision's weights; a one-channel image is its own."""
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.unbind(1)
+    return torch.add(red * 0.2989, green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
+
+
+def rotate_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of RGB images ``[B, 3, H, W]`` by ``turn [B]`` of a full circle (``adjust_hue``).
+
+    HSV is left in the form ``channel = value - chroma * clamp(min(k, 4 - k), 0, 1)`` with ``k`` the distance of the hue
+    from the channel in sixths of the circle, which needs neither saturation nor the six cases of the usual conversion.
+    """
+    red, green, blue = x.unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)                                       # [B, H, W]
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    sector = torch.where(value == green, 2.0 + (blue - red) / chroma, 4.0 + (red - green) / chroma)
+    sector = torch.where(value == red, (green - blue) / chroma, sector)
+    sector.masked_fill_(chroma == 0, 0.0).add_(turn.view(-1, 1, 1), alpha=6.0)
+    channels = []
+    for position in (5.0, 3.0, 1.0):                                                             # red, green, blue
+        k = (sector + position).remainder_(6.0)
+        k = torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0)
+        channels.append(torch.addcmul(value, chroma, k, value=-1.0))
+    return torch.stack(channels, dim=1)
+
+
+@register("image/color_jitter")
+class ColorJitter(nn.Module):
+    """Brightness, contrast, saturation and hue in an order of their own for each sample (torchvision ``ColorJitter``).
+
+    Args:
+        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x], or in the [low, high] given.
+        hue: the turn is uniform in [-x, x] of a full circle, x <= 0.5, or in the [low, high] given.
+        p: share of the samples that are changed at all.
+    """
+
+    def __init__(self, brightness: float | Sequence[float] = 0.0, contrast: float | Sequence[float] = 0.0,
+                 saturation: float | Sequence[float] = 0.0, hue: float | Sequence[float] = 0.0, p: float = 1.0):
+        super().__init__()
+        self.ranges = [self._factors("brightness", brightness), self._factors("contrast", contrast),
+                       self._factors("saturation", saturation), self._turns(hue)]
+        self.p = probability(p)
+        self.needs_rgb = self.ranges[SATURATION] != (1.0, 1.0) or self.ranges[HUE] != (0.0, 0.0)
+
+    @staticmethod
+    def _factors(name: str, value: float | Sequence[float]) -> tuple[float, float]:
+        if isinstance(value, Sequence):
+            return interval(name, value)
+        if value < 0:
+            raise ValueError(f"{name} is {value}, it must not be negative")
+        return max(0.0, 1.0 - value), 1.0 + value
+
+    @staticmethod
+    def _turns(value: float | Sequence[float]) -> tuple[float, float]:
+        return interval("hue", value if isinstance(value, Sequence) else [-value, value], low=-0.5, high=0.5)
+
+    def parameters_of(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """``[B, 4]`` the adjustment at each position, ``[B, 4]`` the number of each adjustment (1 or 0: none)."""
+        number = draw.uniform("factors", 4)
+        columns = [low + (high - low) * number[:, i] for i, (low, high) in enumerate(self.ranges)]
+        applied = draw.uniform("apply") < self.p
+        columns = [torch.where(applied, column, 0.0 if i == HUE else 1.0) for i, column in enumerate(columns)]
+        return draw.permutation(4, "order"), torch.stack(columns, dim=1)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        order, factors = self.parameters_of(draw)
+        turns = self.ranges[HUE] != (0.0, 0.0)
+        if x.device.type == "cpu":
+            return _jitter_by_index(x, order, factors, turns)
+        return _jitter_by_mask(x, order, factors, turns)
+
+
+def _jitter_by_index(x: Tensor, order: Tensor, factors: Tensor, turns: bool) -> Tensor:
+    """On a CPU each step gathers the samples whose turn it is to be rotated: a hue costs more than copying them."""
+    for position in range(4):
+        x = _blend(x, order[:, position], factors)
+        if turns:
+            rows = ((order[:, position] == HUE) & (factors[:, HUE] != 0)).nonzero().squeeze(1)
+            x[rows] = rotate_hue(x[rows], factors[rows, HUE])
+    return x
+
+
+def _jitter_by_mask(x: Tensor, order: Tensor, factors: Tensor, turns: bool) -> Tensor:
+    """On an accelerator nothing may depend on a count: three blends before the hue, the hue, three after it.
+
+    A sample whose hue comes second takes part in the first blend before it and the last two after it.
+    """
+    hue_at = (order == HUE).int().argmax(dim=1)                                                  # [B]
+    idle = order.new_full((), HUE)
+    for position in range(3):
+        x = _blend(x, torch.where(hue_at > position, order[:, position], idle), factors)
+    if turns:
+        turned = (factors[:, HUE] != 0).view(-1, 1, 1, 1)
+        x = torch.where(turned, rotate_hue(x, factors[:, HUE]), x)
+    for position in range(1, 4):
+        x = _blend(x, torch.where(hue_at < position, order[:, position], idle), factors)
+    return x
+
+
+def _blend(x: Tensor, adjustment: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast and saturation are one formula, ``factor * x + (1 - factor) * base``: black, the mean grey
+    value of the image, its grey value. A sample at its hue step is left as it is (factor 1)."""
+    factor = factors.gather(1, adjustment.unsqueeze(1)).squeeze(1)
+    factor = torch.where(adjustment == HUE, 1.0, factor).view(-1, 1, 1, 1)
+    kind = adjustment.view(-1, 1, 1, 1)
+    grey = luminance(x)                                                                          # [B, 1, H, W]
+    rest = 1.0 - factor
+    local = torch.where(kind == SATURATION, rest, 0.0)
+    flat = torch.where(kind == CONTRAST, rest * grey.mean(dim=(2, 3), keepdim=True), 0.0)
+    return (x * factor).add_(torch.addcmul(flat, grey, local)).clamp_(0.0, 1.0)
+
+
+@register("image/grayscale")
+class Grayscale(nn.Module):
+    """Grey value in all three channels with probability ``p`` (torchvision ``RandomGrayscale``)."""
+
+    needs_rgb = True
+
+    def __init__(self, p: float = 0.1):
+        super().__init__()
+        self.p = probability(p)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        applied = (draw.uniform("apply") < self.p).view(-1, 1, 1, 1)
+        return torch.where(applied, luminance(x), x)
+
+
+@register("image/solarize")
+class Solarize(nn.Module):
+    """Invert what is at least ``threshold`` bright, with probability ``p`` (torchvision ``RandomSolarize``).
+
+    Args:
+        threshold: in [0, 1]; 128 of 256 is 0.5.
+    """
+
+    def __init__(self, p: float = 0.2, threshold: float = 0.5):
+        super().__init__()
+        self.p = probability(p)
+        if not 0.0 <= threshold <= 1.0:
+            raise ValueError(f"threshold is {threshold}, it must lie in [0, 1]: pixels are floats")
+        self.threshold = threshold
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        applied = (draw.uniform("apply") < self.p).view(-1, 1, 1, 1)
+        return torch.where(applied & (x >= self.threshold), 1.0 - x, x)

@@ -1,0 +1,196 @@
+"""Crops, resizes and flips. Operations with ``crops = True`` also take one uint8 image ``[1, C, H, W]`` of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
+from ssl_zoo.augmentations.registry import register
+from ssl_zoo.augmentations.rng import Draw
+
+ATTEMPTS = 10   # torchvision's RandomResizedCrop gives up after ten boxes that do not fit
+
+
+def probability(p: float) -> float:
+    """Return ``p`` if it is a probability."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"p is {p}, it must lie in [0, 1]")
+    return p
+
+
+def interval(name: str, values: Sequence[float], low: float = 0.0, high: float = math.inf) -> tuple[float, float]:
+    """Return ``values`` as a pair if it is one, in order and within [low, high]."""
+    pair = tuple(float(value) for value in values)
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+        raise ValueError(f"{name} is {list(values)}, it must be [low, high] with {low:g} <= low <= high <= {high:g}")
+    return pair
+
+
+@register("image/random_resized_crop")
+class RandomResizedCrop(nn.Module):
+    """A random box resized to the view (torchvision ``RandomResizedCrop``; the box is that of Inception training).
+
+    Reports ``box``: ``[B, 4]`` top, left, height, width in pixels of the image.
+
+    Args:
+        size: side of the result; a view gives its own.
+        scale: range of the share of the image's area, uniform.
+        ratio: range of width / height, log-uniform.
+        interpolation: bilinear or bicubic, always with antialiasing.
+    """
+
+    crops = True
+
+    def __init__(self, size: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3),
+                 interpolation: str = "bilinear"):
+        super().__init__()
+        self.size = size
+        self.scale = interval("scale", scale)
+        self.ratio = interval("ratio", ratio, low=1e-6)
+        self.interpolation = check_interpolation(interpolation)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        box = self.boxes(draw, *x.shape[-2:])
+        draw.report("box", box)
+        if x.dtype == torch.uint8:   # one decoded image in a worker: cutting first is cheaper than a whole matrix
+            top, left, height, width = box[0].tolist()
+            return resize(x[..., top:top + height, left:left + width], self.size, self.size, self.interpolation)
+        top, left, height, width = box.unbind(1)
+        rows = resampling_matrix(top, height, x.shape[-2], self.size, self.interpolation)
+        columns = resampling_matrix(left, width, x.shape[-1], self.size, self.interpolation)
+        x = resample(x, rows, columns)
+        return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
+
+    def boxes(self, draw: Draw, height: int, width: int) -> Tensor:
+        """``[B, 4]`` int64 boxes; float64 inside, so that devices round alike."""
+        share, shape = draw.uniform("box", ATTEMPTS, 2).double().unbind(2)                       # 2 x [B, 10]
+        area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * share)
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        ratio = torch.exp(low + (high - low) * shape)
+        h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+        fits = (h > 0) & (h <= height) & (w > 0) & (w <= width)
+        first = fits.int().argmax(dim=1, keepdim=True)
+        h, w = h.gather(1, first), w.gather(1, first)                                            # [B, 1]
+        place = draw.uniform("place", 2).double()
+        top = (place[:, :1] * (height - h + 1)).floor()
+        left = (place[:, 1:] * (width - w + 1)).floor()
+        found = fits.any(dim=1, keepdim=True)
+        central = self._central(height, width)
+        sides = [torch.where(found, x, float(y)) for x, y in zip((top, left, h, w), central, strict=True)]
+        return torch.cat(sides, dim=1).long()
+
+    def _central(self, height: int, width: int) -> list[int]:
+        """The largest central box of an allowed ratio, for samples whose ten boxes all fell outside."""
+        low, high = self.ratio
+        h, w = height, width
+        if width / height < low:
+            h = round(width / low)
+        elif width / height > high:
+            w = round(height * high)
+        return [(height - h) // 2, (width - w) // 2, h, w]
+
+
+@register("image/random_crop_pad")
+class RandomCropPad(nn.Module):
+    """Zeros around the image, then a random window of the view's size (torchvision ``RandomCrop(size, padding)``).
+
+    Reports ``corner``: ``[B, 2]`` top and left of the window in the padded image.
+    """
+
+    crops = True
+
+    def __init__(self, size: int, padding: int = 4):
+        super().__init__()
+        if padding < 0:
+            raise ValueError(f"padding is {padding}, it must not be negative")
+        self.size = size
+        self.padding = padding
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        spare = [side + 2 * self.padding - self.size for side in x.shape[-2:]]
+        if min(spare) < 0:
+            raise ValueError(f"image/random_crop_pad: an image of {x.shape[-2]}x{x.shape[-1]} padded by {self.padding} "
+                             f"is smaller than the view ({self.size}); use image/random_resized_crop")
+        place = draw.uniform("place", 2).double()
+        top, left = ((place[:, axis] * (spare[axis] + 1)).floor().long() for axis in (0, 1))     # [B]
+        draw.report("corner", torch.stack((top, left), dim=1))
+        x = F.pad(x, [self.padding] * 4)
+        window = torch.arange(self.size, device=x.device)
+        rows = (top.view(-1, 1) + window).view(-1, 1, self.size, 1)                              # [B, 1, s, 1]
+        x = x.gather(2, rows.expand(-1, x.shape[1], -1, x.shape[3]))
+        columns = (left.view(-1, 1) + window).view(-1, 1, 1, self.size)                          # [B, 1, 1, s]
+        return x.gather(3, columns.expand(-1, x.shape[1], self.size, -1))
+
+
+@register("image/resize")
+class Resize(nn.Module):
+    """The whole image as a square of the view's size (torchvision ``Resize((size, size))``)."""
+
+    crops = True
+
+    def __init__(self, size: int, interpolation: str = "bilinear"):
+        super().__init__()
+        self.size = size
+        self.interpolation = check_interpolation(interpolation)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        return resize(x, self.size, self.size, self.interpolation)
+
+
+@register("image/center_crop")
+class CenterCrop(nn.Module):
+    """The central square of the view's size, with zeros where the image is smaller (torchvision ``CenterCrop``)."""
+
+    crops = True
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        return TF.center_crop(x, [self.size, self.size])
+
+
+@register("image/resize_center_crop")
+class ResizeCenterCrop(nn.Module):
+    """The usual evaluation view: shorter side to ``size / fraction`` (256 for 224), then the central square."""
+
+    crops = True
+
+    def __init__(self, size: int, fraction: float = 0.875, interpolation: str = "bilinear"):
+        super().__init__()
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"fraction is {fraction}, it must lie in (0, 1]")
+        self.size = size
+        self.shorter = round(size / fraction)
+        self.interpolation = check_interpolation(interpolation)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        height, width = x.shape[-2:]
+        # The longer side is cut to an integer, as torchvision's Resize does.
+        longer = int(self.shorter * max(height, width) / min(height, width))
+        height, width = (longer, self.shorter) if height > width else (self.shorter, longer)
+        return TF.center_crop(resize(x, height, width, self.interpolation), [self.size, self.size])
+
+
+@register("image/flip")
+class Flip(nn.Module):
+    """Left becomes right with probability ``p`` (torchvision ``RandomHorizontalFlip``).
+
+    Reports ``flipped``: ``[B]`` bool.
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = probability(p)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        flipped = draw.uniform("apply") < self.p
+        draw.report("flipped", flipped)
+        return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x)

@@ -1,0 +1,75 @@
+"""Resizing as a matrix for each axis and each sample, as torch and Pillow compute it (with antialiasing)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+def check_interpolation(interpolation: str) -> str:
+    """Return ``interpolation`` if it is one of bilinear and bicubic."""
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation is {interpolation!r}, it must be one of {', '.join(INTERPOLATIONS)}")
+    return interpolation
+
+
+def resize(x: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    """``[B, C, H, W]``, float in [0, 1] or uint8, resized with antialiasing; overshoot of the bicubic kernel is cut."""
+    if x.shape[-2:] == (height, width):
+        return x
+    if x.dtype == torch.uint8 and interpolation == "bicubic":
+        # The integer kernel also cuts between the two axes, which moves sharp edges by up to 15 grey values: a worker
+        # would not show the network what the batch on the device does.
+        return _interpolate(x.float(), height, width, interpolation).round_().clamp_(0, 255).to(torch.uint8)
+    x = _interpolate(x, height, width, interpolation)
+    return x.clamp_(0, 1) if interpolation == "bicubic" else x
+
+
+def _interpolate(x: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    return F.interpolate(x, size=(height, width), mode=interpolation, align_corners=False, antialias=True)
+
+
+def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, interpolation: str) -> Tensor:
+    """Rows of weights that cut ``[start, start + length)`` out of ``source`` pixels and resize it to ``size``.
+
+    The weights are those of ``torch.nn.functional.interpolate(antialias=True)`` on the crop alone (aten
+    ``UpSampleKernel.cpp``, after Pillow's ``Resample.c``): no pixel outside the crop contributes.
+
+    Args:
+        start, length: ``[B]`` pixels.
+
+    Returns:
+        ``[B, size, source]`` float32, each row sums to 1.
+    """
+    start, length = start.to(torch.float32).view(-1, 1, 1), length.to(torch.float32).view(-1, 1, 1)
+    scale = length / size
+    shrink = scale.clamp(min=1.0).reciprocal()
+    pixel = torch.arange(source, device=start.device, dtype=torch.float32) - start               # [B, 1, source]
+    centre = (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * scale              # [B, size, 1]
+    distance = ((pixel + 0.5) * shrink - centre * shrink).abs_()                                 # [B, size, source]
+    weight = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
+    weight *= (pixel >= 0) & (pixel < length)
+    return weight.div_(weight.sum(-1, keepdim=True))
+
+
+def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Apply ``rows [B, h, H]`` and ``columns [B, w, W]`` to ``[B, C, H, W]``."""
+    batch, channels, height, _ = x.shape
+    x = torch.bmm(x.reshape(batch, channels * height, -1), columns.transpose(1, 2))              # [B, C * H, w]
+    return torch.matmul(rows.unsqueeze(1), x.view(batch, channels, height, -1))                  # [B, C, h, w]
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return distance.neg_().add_(1.0).clamp_(min=0.0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' kernel with a = -1/2, as Pillow and torch use it with antialiasing (without, torch's a is -3/4)."""
+    near = distance < 1.0
+    inner = (1.5 * distance).sub_(2.5).mul_(distance).mul_(distance).add_(1.0)
+    outer = distance.clamp_(max=2.0)
+    outer = (-0.5 * outer).add_(2.5).mul_(outer).sub_(4.0).mul_(outer).add_(2.0)
+    return torch.where(near, inner, outer)

@@ -1,0 +1,200 @@
+"""Random numbers as a pure function of (seed, stream, epoch, slot, name, element): no state, any split of the batch.
+
+A draw walks a path of names; every step mixes a static 64-bit hash of the name into a key with the finaliser of
+SplitMix64 (Steele, Lea, Flood 2014, https://doi.org/10.1145/2714064.2660195). The slot of a sample and the position of
+an element enter as counters. All arithmetic is on int64 tensors that wrap around, so the bits are the same on every
+device, and the key is a tensor, so that ``torch.compile`` sees an input where a Python integer would be a constant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    """The int64 with the low 64 bits of ``value``."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)   # 2^64 / golden ratio: the step of SplitMix64's counter
+STRIDE = _signed(0xD1342543DE82EF95)   # another odd step (Steele & Vigna 2021), for elements within a row
+FIRST = _signed(0xBF58476D1CE4E5B9)
+SECOND = _signed(0x94D049BB133111EB)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift; ``>>`` of a signed tensor would copy the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    """The finaliser of SplitMix64: every bit of the result depends on every bit of ``z``."""
+    z = (z ^ _shift(z, 30)) * FIRST
+    z = (z ^ _shift(z, 27)) * SECOND
+    return z ^ _shift(z, 31)
+
+
+@cache
+def _digest(text: str) -> int:
+    return _signed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def _hash(name: Hashable) -> int:
+    """A 64-bit constant for a name; Python's own ``hash`` changes from process to process."""
+    return _digest(repr(name))
+
+
+# What torch.compiler.assume_constant_result sets: compiled code holds the constant. Set by hand because that
+# decorator imports the whole compiler.
+_hash._dynamo_marked_constant = True   # type: ignore[attr-defined]
+
+
+def stream_key(seed: int, stream: str, epoch: int) -> Tensor:
+    """The key of one pass over the data: 0-d int64 on the CPU.
+
+    Args:
+        seed: any integer.
+        stream: names the pass ("train", "bank", ...): passes with different names share no numbers.
+        epoch: counts from 0.
+    """
+    return _mix(torch.tensor(_hash(("stream", int(seed), stream))) + torch.tensor(int(epoch) + 1) * GOLDEN)
+
+
+class Draw:
+    """Named random numbers of one place in the program, one row for each slot.
+
+    Args:
+        key: 0-d int64, from :func:`stream_key`.
+        slot: ``[B]`` int64, position of each sample in the epoch's global order; None for a draw that the whole global
+            batch shares, which has no leading dimension.
+        device: of a shared draw; a draw with slots lives where they do.
+    """
+
+    def __init__(self, key: Tensor, slot: Tensor | None, device: torch.device | str | None = None,
+                 reports: dict[str, Tensor] | None = None, path: str = ""):
+        self.key = key
+        self.slot = slot
+        self.device = torch.device(device or "cpu") if slot is None else slot.device
+        self.reports: dict[str, Tensor] = {} if reports is None else reports
+        self.path = path
+
+    def child(self, name: Hashable, path: str | None = None) -> Draw:
+        """A draw independent of this one and of every child with another name; ``path`` prefixes what it reports."""
+        key = _mix(self.key + _hash(name))
+        return Draw(key, self.slot, self.device, self.reports, self.path if path is None else path)
+
+    def uniform(self, name: Hashable, *shape: int) -> Tensor:
+        """``[B, *shape]`` float32 in [0, 1), 24 bits."""
+        return _shift(self._bits("uniform", name, shape), 40).to(torch.float32) * 2.0**-24
+
+    def normal(self, name: Hashable, *shape: int) -> Tensor:
+        """``[B, *shape]`` float32, mean 0, variance 1 (Box-Muller in float64, so that devices agree after rounding)."""
+        pair = _shift(self._bits("normal", name, (*shape, 2)), 11).to(torch.float64) * 2.0**-53
+        radius = (-2.0 * torch.log1p(-pair[..., 0])).sqrt()
+        return (radius * torch.cos(2.0 * math.pi * pair[..., 1])).to(torch.float32)
+
+    def integers(self, name: Hashable, high: int, *shape: int) -> Tensor:
+        """``[B, *shape]`` int64 in [0, high), for 1 <= high <= 2^31."""
+        if not 1 <= high <= 1 << 31:
+            raise ValueError(f"integers({name!r}): high is {high}, it must lie in [1, 2^31]")
+        return (_shift(self._bits("integers", name, shape), 32) * high) >> 32
+
+    def permutation(self, n: int, name: Hashable = "") -> Tensor:
+        """``[B, n]`` int64: a permutation of 0..n-1 for each row, each of the n! equally likely."""
+        return self._bits("permutation", name, (n,)).argsort(dim=-1, stable=True)
+
+    def report(self, name: str, tensor: Tensor) -> None:
+        """Tell the method what was drawn (crop boxes, permutations); it finds it in ``batch.extra``."""
+        self.reports[f"{self.path}/{name}" if self.path else name] = tensor
+
+    def _bits(self, kind: str, name: Hashable, shape: tuple[int, ...]) -> Tensor:
+        row = _mix(self.key + _hash((kind, name)))
+        if self.slot is not None:
+            row = _mix(row + (self.slot + 1) * GOLDEN)                                   # [B]
+        element = torch.arange(1, math.prod(shape) + 1, device=self.device) * STRIDE     # [n]
+        return _mix(row.unsqueeze(-1) + element).view((*row.shape, *shape))
+
+
+class BatchRNG:
+    """The draws of one micro-batch.
+
+    Args:
+        seed: of the run.
+        epoch: counts from 0.
+        micro: position of the micro-batch in the epoch.
+        slot: ``[B]`` int64, position of each sample in the epoch's global order.
+        stream: names the pass over the data.
+    """
+
+    def __init__(self, seed: int, epoch: int, micro: int, slot: Tensor, stream: str = "train"):
+        self.key = stream_key(seed, stream, epoch)
+        self.micro = torch.tensor(micro)
+        self.slot = slot
+
+    def sample(self, name: Hashable) -> Draw:
+        """One row for each sample, whatever batch or process it sits in."""
+        return Draw(self.key, self.slot).child(("sample", name))
+
+    def shared(self, name: Hashable) -> Draw:
+        """One draw for the whole global micro-batch, equal on all processes, on the device of the slots."""
+        key = _mix(self.key + (self.micro + 1) * GOLDEN)
+        return Draw(key, None, self.slot.device).child(("shared", name))
+
+
+class RecordedDraw(Draw):
+    """Given numbers instead of drawn ones, for tests and recorded cases.
+
+    Args:
+        values: name to tensor, or to a mapping (or RecordedDraw) for a child of that name.
+    """
+
+    def __init__(self, values: Mapping[Any, Any]):
+        super().__init__(torch.tensor(0), None)
+        self.values = values
+
+    def _value(self, name: Hashable) -> Any:
+        if name not in self.values:
+            raise LookupError(f"no recorded draw {name!r}; recorded are {sorted(map(repr, self.values))}")
+        return self.values[name]
+
+    def child(self, name: Hashable, path: str | None = None) -> Draw:
+        value = self._value(name)
+        return value if isinstance(value, Draw) else RecordedDraw(value)
+
+    def uniform(self, name: Hashable, *shape: int) -> Tensor:
+        return self._value(name)
+
+    def normal(self, name: Hashable, *shape: int) -> Tensor:
+        return self._value(name)
+
+    def integers(self, name: Hashable, high: int, *shape: int) -> Tensor:
+        return self._value(name)
+
+    def permutation(self, n: int, name: Hashable = "") -> Tensor:
+        return self._value(name)
+
+
+class RecordedRNG(BatchRNG):
+    """A :class:`BatchRNG` whose draws were written down.
+
+    Args:
+        sample, shared: name to :class:`RecordedDraw` (or to a mapping of its values).
+    """
+
+    def __init__(self, sample: Mapping[Any, Any] | None = None, shared: Mapping[Any, Any] | None = None):
+        super().__init__(0, 0, 0, torch.zeros(0, dtype=torch.int64))
+        self._sample, self._shared = RecordedDraw(sample or {}), RecordedDraw(shared or {})
+
+    def sample(self, name: Hashable) -> Draw:
+        return self._sample.child(name)
+
+    def shared(self, name: Hashable) -> Draw:
+        return self._shared.child(name)

@@ -1,0 +1,242 @@
+"""What a method sees: lists of operations for each view, and the view on which a network is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations import registry
+from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.errors import ConfigError, nearest
+
+KINDS = ("global", "local")
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """One entry of ``augmentation.views``.
+
+    Args:
+        ops: ``{modality/op: {option: value}}``, applied in order.
+        size: side of the view in pixels.
+        count: number of views of this entry, each with draws of its own.
+        kind: global or local; a pipeline puts the global views first, otherwise in the order of the file.
+        tie: ``{modality/op: view}``: take the draws of this operation from that view (a position in the final order).
+        fraction: the side is this share of ``size``, for local views that follow the size of the images.
+    """
+
+    ops: Sequence[Any]
+    size: int
+    count: int = 1
+    kind: str = "global"
+    tie: Mapping[str, int] = field(default_factory=dict)
+    fraction: float = 1.0
+
+    @property
+    def side(self) -> int:
+        """Pixels of the finished view."""
+        return round(self.size * self.fraction)
+
+    @classmethod
+    def parse(cls, entry: Any) -> ViewSpec:
+        """Check one entry of a YAML list and tell everything that is wrong with it."""
+        if isinstance(entry, ViewSpec):
+            return entry
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"a view is a mapping with ops and size, got {entry!r}")
+        known = [item.name for item in fields(cls)]
+        problems = [f"a view has no key {key!r}: {nearest(key, known)}" for key in entry if key not in known]
+        problems += [f"a view needs {key!r}" for key in ("ops", "size") if key not in entry]
+        if entry.get("kind", "global") not in KINDS:
+            problems.append(f"kind is {entry['kind']!r}, it must be one of {', '.join(KINDS)}")
+        problems += [f"{key} is {entry[key]!r}, it must be a whole number of at least 1" for key in ("size", "count")
+                     if key in entry and not (isinstance(entry[key], int) and entry[key] >= 1)]
+        problems += registry.check(entry.get("ops", []))
+        if problems:
+            raise ConfigError("augmentation.views: " + "; ".join(problems))
+        return cls(**{str(key): value for key, value in entry.items()})
+
+
+class View(nn.Module):
+    """The operations of one view.
+
+    Args:
+        spec: what to build.
+        position: of the view in the pipeline, the name of its draws.
+        channels: of the images.
+    """
+
+    def __init__(self, spec: ViewSpec, position: int, channels: int):
+        super().__init__()
+        self.size = spec.side
+        self.names = [registry.parse(entry)[0] for entry in spec.ops]
+        self.ops = nn.ModuleList([registry.build(entry, spec.side) for entry in spec.ops])
+        self.draws = [(position, i) for i in range(len(self.ops))]   # (view, operation) whose numbers each one takes
+        self.paths = [f"{position}/{name}" for name in self.names]
+        for name, op in zip(self.names, self.ops, strict=True):
+            if channels != 3 and getattr(op, "needs_rgb", False):
+                raise ConfigError(f"view {position}: {name} needs RGB images, these have {channels} channel"
+                                  f"{'s' * (channels > 1)}; take it out of the view, or use augmentation=gray")
+
+    def tie(self, tie: Mapping[str, int], views: Sequence[View]) -> None:
+        """Take the draws of the named operations from another view that has them."""
+        for name, view in tie.items():
+            if name not in self.names:
+                raise ConfigError(f"tie: this view has no operation {name!r}: {nearest(name, self.names)}")
+            if not 0 <= view < len(views) or name not in views[view].names:
+                raise ConfigError(f"tie: there is no {name!r} in view {view}, of {len(views)} views counted from 0")
+            self.draws[self.names.index(name)] = (view, views[view].names.index(name))
+
+    @property
+    def crops_first(self) -> bool:
+        """Whether images of any size will do, because the first operation cuts them."""
+        return bool(self.ops) and getattr(self.ops[0], "crops", False)
+
+    def forward(self, x: Tensor, draw: Draw, start: int = 0, stop: int | None = None) -> Tensor:
+        """Apply the operations ``[start, stop)``."""
+        for i in range(len(self.ops))[start:stop]:
+            view, op = self.draws[i]
+            x = self.ops[i](x, draw.child(("view", view)).child(op, self.paths[i]))
+        if stop is None and x.shape[-2:] != (self.size, self.size):
+            raise ValueError(f"a view is {x.shape[-2]}x{x.shape[-1]}, its size is {self.size}; "
+                             f"begin its ops with image/resize or image/random_resized_crop")
+        return x
+
+
+class Normalize(nn.Module):
+    """``(x - mean) / std`` for each channel as one multiplication and addition; nothing for ``None``.
+
+    Args:
+        normalize: ``{"mean": [...], "std": [...]}``, one value or one for each channel.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, normalize: Mapping[str, Sequence[float]] | None, channels: int):
+        super().__init__()
+        self.active = normalize is not None
+        mean, std = (normalize["mean"], normalize["std"]) if normalize is not None else ([0.0], [1.0])
+        if len(mean) != len(std) or len(mean) not in (1, channels) or min(std) <= 0:
+            raise ConfigError(f"augmentation.normalize has mean {list(mean)} and std {list(std)}; it wants 1 or "
+                              f"{channels} of each for {channels}-channel images, std > 0, or null")
+        scale = torch.tensor(list(std), dtype=torch.float64).reciprocal().view(-1, 1, 1)
+        offset = -torch.tensor(list(mean), dtype=torch.float64).view(-1, 1, 1) * scale
+        self.register_buffer("scale", scale.float(), persistent=False)
+        self.register_buffer("offset", offset.float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.active:
+            return x
+        if self.scale.device != x.device:   # once: nobody owns a pipeline that would move it
+            self.to(x.device)
+        return torch.addcmul(self.offset, x, self.scale)
+
+
+class ViewPipeline(nn.Module):
+    """Images to views. Every random number is a function of the draw, the view and the operation.
+
+    Args:
+        views: entries as in :class:`ViewSpec`.
+        normalize: ``{"mean": [...], "std": [...]}`` or None; applied last.
+        channels: of the images.
+    """
+
+    def __init__(self, views: Sequence[Any], normalize: Mapping[str, Sequence[float]] | None, channels: int = 3):
+        super().__init__()
+        specs = [spec for spec in map(ViewSpec.parse, views) for _ in range(spec.count)]
+        specs.sort(key=lambda spec: KINDS.index(spec.kind))
+        if not specs:
+            raise ConfigError("augmentation.views is empty; a method needs at least one view")
+        self.counts = tuple(sum(spec.kind == kind for spec in specs) for kind in KINDS)
+        self.sizes = [spec.side for spec in specs]
+        views = [View(spec, position, channels) for position, spec in enumerate(specs)]
+        for view, spec in zip(views, specs, strict=True):
+            view.tie(spec.tie, views)
+        self.views = nn.ModuleList(views)
+        self.normalize = Normalize(normalize, channels)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor | list[Tensor], draw: Draw,
+                skip_crops: bool = False) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Views of a batch, on its device.
+
+        Args:
+            images: ``[B, C, H, W]`` uint8, or float in [0, 1]; or a list with one such tensor for each view, on which
+                :meth:`crop` has been done.
+            draw: one slot for each row.
+            skip_crops: the leading crop of each view has been done.
+
+        Returns:
+            Float32 ``[B, C, s, s]`` for each view, and what operations reported as ``"view/modality/op/name"``.
+        """
+        if isinstance(images, Tensor):
+            images = [unit(images)] * len(self.views)
+        else:
+            images, skip_crops = [unit(x) for x in images], True
+            if len(images) != len(self.views):
+                raise ValueError(f"got images for {len(images)} views, the pipeline makes {len(self.views)}")
+        with torch.autocast(images[0].device.type, enabled=False):   # half a byte of a pixel is lost in bfloat16
+            views = [self.normalize(view(x, draw, start=int(skip_crops and view.crops_first)))
+                     for view, x in zip(self.views, images, strict=True)]
+        return views, dict(draw.reports)
+
+    @torch.no_grad()
+    def crop(self, image: Tensor, draw: Draw) -> list[Tensor]:
+        """The leading crop of each view on one image, for workers: the rest is done on the batch.
+
+        Args:
+            image: uint8 ``[C, H, W]``.
+            draw: one slot.
+
+        Returns:
+            uint8 ``[C, s, s]`` for each view; the image itself for a view that begins with no crop.
+        """
+        return [view(image[None], draw, stop=1)[0] if view.crops_first else image for view in self.views]
+
+    def full(self, image: Tensor, draw: Draw) -> list[Tensor]:
+        """All of it on one uint8 image ``[C, H, W]``, for workers: finished float views ``[C, s, s]``."""
+        views, _ = self([x[None] for x in self.crop(image, draw)], draw)
+        return [view[0] for view in views]
+
+
+class EvalView(nn.Module):
+    """The one view of evaluation; the same for every sample at every time.
+
+    Args:
+        ops: operations as in a view, without randomness (or with one draw that all samples share).
+        size, normalize, channels: as in :class:`ViewPipeline`.
+    """
+
+    def __init__(self, ops: Sequence[Any], size: int, normalize: Mapping[str, Sequence[float]] | None,
+                 channels: int = 3):
+        super().__init__()
+        problems = registry.check(ops)
+        if problems:
+            raise ConfigError("augmentation.eval: " + "; ".join(problems))
+        self.view = View(ViewSpec(ops, size), 0, channels)
+        self.normalize = Normalize(normalize, channels)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8, or float in [0, 1], ``[B, C, H, W]`` to normalised float32 ``[B, C, s, s]``."""
+        draw = Draw(stream_key(0, "eval", 0), images.new_zeros(len(images), dtype=torch.int64))
+        with torch.autocast(images.device.type, enabled=False):
+            return self.normalize(self.view(unit(images), draw))
+
+    @torch.no_grad()
+    def one(self, image: Tensor) -> Tensor:
+        """One uint8 image ``[C, H, W]`` of any size to ``[C, s, s]``, resized as uint8 as in a worker."""
+        draw = Draw(stream_key(0, "eval", 0), torch.zeros(1, dtype=torch.int64))
+        start = int(self.view.crops_first)
+        x = self.view(image[None], draw, stop=1) if start else image[None]
+        return self.normalize(self.view(unit(x), draw, start=start))[0]
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 as float32 in [0, 1]; floats as float32."""
+    return images.float().div_(255.0) if images.dtype == torch.uint8 else images.float()

@@ -1,0 +1,298 @@
+"""Image networks by name. Every keyword argument is a key of ``conf/backbone/*.yaml``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+from torch import nn
+from torchvision import models
+from torchvision.models.resnet import Bottleneck
+
+from ssl_zoo.backbones.base import Backbone, Origin
+from ssl_zoo.backbones.convnet import Staged, TimmMaps, split
+from ssl_zoo.backbones.resnet import ResNet, use_small_stem
+from ssl_zoo.backbones.vit import ViT
+from ssl_zoo.backbones.weights import start_from
+from ssl_zoo.errors import ConfigError, nearest
+
+STEMS = ("standard", "small")
+SMALL_PATCHES = 8  # a small-stem ViT sees 8 x 8 patches
+
+
+def timm_model(
+    name: str,
+    in_channels: int = 3,
+    image_size: int = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    **arguments: Any,
+) -> Backbone:
+    """Any network of timm; plain vision transformers have tokens, most others have maps.
+
+    Args:
+        name: ``timm.list_models()``.
+        in_channels: Channels of the views.
+        image_size: Side of the global views (pixels).
+        stem: ``small`` for images of about 32 px: ResNet 3 x 3 stride 1 without pooling, ViT patches of
+            ``image_size / 8``, ConvNeXt patches of 1 (as much work as a small-stem ResNet-50).
+        weights: null, ``timm:NAME``, ``torchvision:NAME`` or a file.
+        **arguments: timm's own, for example ``drop_path_rate=0.1``.
+
+    Raises:
+        ConfigError: Unknown name, argument or stem, or a size or weights that do not suit the network.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise ConfigError(f"backbone.name={name}: timm has no such network; {nearest(name, timm.list_models())}")
+    kind, accepted = _signature(timm.model_entrypoint(name))
+    options = {"num_classes": 0, "in_chans": in_channels}
+    if "img_size" in accepted:
+        options["img_size"] = image_size
+    if "dynamic_img_size" in accepted:
+        options["dynamic_img_size"] = True  # crops of several sizes in one batch
+    if _wants_small(stem, name):
+        options.update(_small_timm(kind, name, image_size))
+    options.update(arguments)
+    net = _build(timm.create_model, name, options)
+    origin = Origin("timm", name, options, in_channels, stem)
+    reduction = max(info["reduction"] for info in net.feature_info) if getattr(net, "feature_info", None) else 32
+    if stem == "small" and kind is timm.models.ResNet:
+        use_small_stem(net, name)
+        reduction //= 4
+    backbone = _timm_wrapper(net)(
+        net,
+        origin,
+        out_features=net.head_hidden_size,
+        image_size=image_size,
+        min_size=reduction,
+        classifier=_names(net.pretrained_cfg.get("classifier")),
+        **_timm_sizes(net, image_size),
+    )
+    return _started(backbone, weights)
+
+
+def torchvision_model(
+    name: str,
+    in_channels: int = 3,
+    image_size: int = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    **arguments: Any,
+) -> Backbone:
+    """Any classification network of torchvision without its last linear layer; arguments as in :func:`timm_model`."""
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ConfigError(f"backbone.name={name}: torchvision has no such network; {nearest(name, known)}")
+    kind, accepted = _signature(models.get_model_builder(name))
+    options = {"image_size": image_size} if "image_size" in accepted else {}
+    options.update(arguments)
+    net = _build(models.get_model, name, options)
+    classifier, out_features = _drop_classifier(net, name)
+    if in_channels != 3:
+        _replace_input(net, in_channels)
+    reduction = getattr(net, "patch_size", 32)
+    if _wants_small(stem, name):
+        if kind is not models.ResNet:
+            raise _no_small_stem(name)
+        use_small_stem(net, name)
+        reduction //= 4
+    backbone = (Backbone if split(net) is None else Staged)(
+        net,
+        Origin("torchvision", name, options, in_channels, stem),
+        out_features=out_features,
+        image_size=image_size,
+        min_size=reduction,
+        fixed_size=getattr(net, "image_size", None),
+        classifier=(classifier,),
+    )
+    return _started(backbone, weights)
+
+
+def resnet18(
+    in_channels: int = 3,
+    image_size: int = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    zero_init_residual: bool = True,
+    **arguments: Any,
+) -> Backbone:
+    """torchvision's ResNet-18: 512 features."""
+    arguments["zero_init_residual"] = zero_init_residual
+    return torchvision_model("resnet18", in_channels, image_size, stem, weights, **arguments)
+
+
+def resnet50(
+    in_channels: int = 3,
+    image_size: int = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    zero_init_residual: bool = True,
+    **arguments: Any,
+) -> Backbone:
+    """torchvision's ResNet-50: 2048 features."""
+    arguments["zero_init_residual"] = zero_init_residual
+    return torchvision_model("resnet50", in_channels, image_size, stem, weights, **arguments)
+
+
+def resnet50x2(
+    in_channels: int = 3,
+    image_size: int = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    zero_init_residual: bool = True,
+) -> Backbone:
+    """SimCLR's ResNet-50 (2x), every width doubled: 4096 features. Not the libraries' ``wide_resnet50_2``."""
+    net = ResNet(Bottleneck, (3, 4, 6, 3), 128, in_channels, zero_init_residual)
+    arguments = {"in_channels": in_channels, "image_size": image_size, "stem": stem}
+    origin = Origin("ssl_zoo", f"{__name__}.resnet50x2", arguments, in_channels, stem)
+    return own_resnet(net, origin, image_size, weights)
+
+
+def vit_tiny(
+    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ViT-Ti/16 of DeiT, https://arxiv.org/abs/2012.12877: 12 blocks, 3 heads, 192 features."""
+    return timm_model("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **arguments)
+
+
+def vit_small(
+    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ViT-S/16 of DeiT and DINO: 12 blocks, 6 heads, 384 features (MoCo v3's ViT-S has 12 heads: num_heads=12)."""
+    return timm_model("vit_small_patch16_224", in_channels, image_size, stem, weights, **arguments)
+
+
+def vit_base(
+    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ViT-B/16, https://arxiv.org/abs/2010.11929: 12 blocks, 12 heads, 768 features."""
+    return timm_model("vit_base_patch16_224", in_channels, image_size, stem, weights, **arguments)
+
+
+def convnext_tiny(
+    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ConvNeXt-T, https://arxiv.org/abs/2201.03545: 768 features."""
+    return timm_model("convnext_tiny", in_channels, image_size, stem, weights, **arguments)
+
+
+def own_resnet(net: ResNet, origin: Origin, image_size: int, weights: str | None) -> Backbone:
+    """Wrap our :class:`ResNet`, with the stem that ``origin`` names."""
+    reduction = 2 ** (net.layers + 1)
+    if _wants_small(origin.stem, origin.name):
+        use_small_stem(net, origin.name)
+        reduction //= 4
+    backbone = Staged(net, origin, net.out_features, image_size, min_size=reduction, classifier=("fc",))
+    return _started(backbone, weights)
+
+
+def _started(backbone: Backbone, weights: str | None) -> Backbone:
+    if weights is not None:
+        start_from(backbone, weights)
+    return backbone
+
+
+def _signature(factory: Callable[..., Any]) -> tuple[Any, set[str]]:
+    """Class that a library's factory says it returns, and the names of its constructor's arguments."""
+    kind = inspect.signature(factory).return_annotation
+    names: set[str] = set()
+    for ancestor in inspect.getmro(kind):  # a constructor of *args and **kwargs passes them on to its parent's
+        parameters = inspect.signature(cast(Any, ancestor).__init__).parameters
+        names.update(parameters)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return kind, names
+
+
+def _build(create: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
+    try:
+        return create(name, **options)
+    except TypeError as error:
+        raise ConfigError(f"backbone {name!r} does not take these arguments: {options} ({error})") from error
+
+
+def _wants_small(stem: str, name: str) -> bool:
+    if stem not in STEMS:
+        raise ConfigError(f"backbone.stem={stem} of {name!r}: {nearest(stem, STEMS)}")
+    return stem == "small"
+
+
+def _no_small_stem(name: str) -> ConfigError:
+    return ConfigError(
+        f"backbone.stem=small is not defined for {name!r}, only for ResNets, timm's plain vision transformers and "
+        "timm's ConvNeXts; set backbone.stem=standard"
+    )
+
+
+def _small_timm(kind: Any, name: str, image_size: int) -> dict[str, int]:
+    """timm's own arguments for small images; a ResNet has none, its stem is replaced after building."""
+    import timm
+
+    if issubclass(kind, (timm.models.VisionTransformer, timm.models.Eva)):
+        if image_size % SMALL_PATCHES:
+            below = max(image_size - image_size % SMALL_PATCHES, SMALL_PATCHES)
+            raise ConfigError(
+                f"backbone {name!r} with stem=small has {SMALL_PATCHES} x {SMALL_PATCHES} patches, which "
+                f"{image_size} px do not divide into; set data.image_size={below} or {below + SMALL_PATCHES}"
+            )
+        return {"patch_size": image_size // SMALL_PATCHES}
+    if issubclass(kind, timm.models.ConvNeXt):
+        return {"patch_size": 1}  # timm gives a stem of stride 2 a second reduction, which would end at 1 x 1
+    if kind is timm.models.ResNet:
+        return {}
+    raise _no_small_stem(name)
+
+
+def _timm_wrapper(net: nn.Module) -> type[Backbone]:
+    import timm
+
+    if type(net) is timm.models.VisionTransformer:  # subclasses (distilled) embed other tokens
+        return ViT
+    if split(net) is not None:
+        return Staged
+    return TimmMaps if hasattr(net, "forward_intermediates") else Backbone
+
+
+def _timm_sizes(net: nn.Module, image_size: int) -> dict[str, int]:
+    """Which sizes a network with patches takes: multiples of the patch, or the one it was built for."""
+    from timm.layers import PatchEmbed
+
+    patch = next((module for module in net.modules() if isinstance(module, PatchEmbed)), None)
+    if patch is None or patch.img_size is None:
+        return {}
+    if patch.strict_img_size:
+        return {"fixed_size": image_size}
+    return {"size_step": 1 if patch.dynamic_img_pad else patch.patch_size[0]}
+
+
+def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _drop_classifier(net: nn.Module, name: str) -> tuple[str, int]:
+    """Replace the last linear layer by the identity; returns its name and its input width."""
+    linear = [(path, module) for path, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ConfigError(f"backbone {name!r} has no linear classifier to cut off; take a network that has one")
+    path, last = linear[-1]
+    net.set_submodule(path, nn.Identity())
+    return path, last.in_features
+
+
+def _replace_input(net: nn.Module, in_channels: int) -> None:
+    """Give the first convolution another number of channels (torchvision's networks take colour only)."""
+    path, old = next((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d))
+    conv = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        cast(Any, old.kernel_size),
+        cast(Any, old.stride),
+        cast(Any, old.padding),
+        bias=old.bias is not None,
+        device=old.weight.device,
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    net.set_submodule(path, conv)

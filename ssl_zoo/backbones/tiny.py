@@ -1,0 +1,34 @@
+"""Networks that a laptop's CPU trains in minutes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchvision.models.resnet import BasicBlock
+
+from ssl_zoo.backbones.base import Backbone, Origin
+from ssl_zoo.backbones.image import own_resnet, timm_model
+from ssl_zoo.backbones.resnet import ResNet
+
+
+def resnet8(
+    in_channels: int = 3,
+    image_size: int = 32,
+    stem: str = "small",
+    weights: str | None = None,
+    zero_init_residual: bool = True,
+    width: int = 32,
+) -> Backbone:
+    """Three stages of one basic block: ``width``, ``2 * width``, ``4 * width`` channels; ``4 * width`` features."""
+    net = ResNet(BasicBlock, (1, 1, 1), width, in_channels, zero_init_residual)
+    arguments = {"in_channels": in_channels, "image_size": image_size, "stem": stem, "width": width}
+    origin = Origin("ssl_zoo", f"{__name__}.resnet8", arguments, in_channels, stem)
+    return own_resnet(net, origin, image_size, weights)
+
+
+def vit_mini(
+    in_channels: int = 3, image_size: int = 32, stem: str = "small", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ViT of 4 blocks, 4 heads, 128 features, built as timm's ViT-Ti/16 with other sizes."""
+    sizes = {"embed_dim": 128, "depth": 4, "num_heads": 4, **arguments}
+    return timm_model("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **sizes)

@@ -1,0 +1,102 @@
+"""Checkpoints at step boundaries: last.ckpt for resuming, best.ckpt by the probe, SIGTERM's too."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from ssl_zoo.distributed import any_rank, is_main
+
+
+class Terminated(Exception):
+    """The run was asked to stop (SIGTERM) and has saved its state; the message says where."""
+
+
+class RunCheckpoint(Checkpoint):
+    """Write ``checkpoints/last.ckpt`` (atomically) and keep the best epoch by a watched metric.
+
+    Being a Lightning ``Checkpoint`` it runs after all other callbacks, so that the probes' state of the same step is
+    in the file.
+
+    Args:
+        run_dir: Run folder.
+        record: Plain containers for the checkpoint's ``ssl_zoo`` key.
+        every: Optimizer steps between saves; None: at the end of each epoch.
+        watch: Metric whose highest value decides on ``best.ckpt``, the first of the list that exists.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        record: dict[str, Any],
+        every: int | None = None,
+        watch: tuple[str, ...] = ("probe/top1", "knn/top1"),
+    ) -> None:
+        self.folder = Path(run_dir) / "checkpoints"
+        self.record = record
+        self.every = every
+        self.watch = watch
+        self.best: float | None = None
+        self._asked_to_stop = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Replaces Lightning's own handler, which would broadcast from inside the signal handler.
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        if is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for stale in self.folder.glob("*.part"):
+                stale.unlink()
+
+    def _on_sigterm(self, *_: Any) -> None:
+        self._asked_to_stop = True
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ssl_zoo"] = self.record
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        stop = any_rank(self._asked_to_stop)
+        last = batch_idx + 1 == trainer.num_training_batches
+        due = self.every is not None and trainer.global_step % self.every == 0
+        # Lightning counts this batch as completed only after this hook; resuming must not run it again.
+        if stop or last or due or trainer.global_step == trainer.max_steps:
+            self._save(trainer, "last.ckpt", completed=1)
+        if stop:
+            raise Terminated(
+                f"stopped by SIGTERM after step {trainer.global_step}; saved {self.folder / 'last.ckpt'}; "
+                "continue with resume=auto"
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = getattr(pl_module, "metrics", {})
+        value = next((metrics[name] for name in self.watch if name in metrics), None)
+        if value is not None and (self.best is None or value > self.best):
+            self.best = value
+            self._save(trainer, "best.ckpt", completed=0)
+
+    def _save(self, trainer: pl.Trainer, name: str, completed: int) -> None:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        part, final = self.folder / f"{name}.part", self.folder / name
+        progress.current.completed += completed
+        progress.total.completed += completed
+        try:
+            trainer.save_checkpoint(part)
+        finally:
+            progress.current.completed -= completed
+            progress.total.completed -= completed
+        if is_main():
+            os.replace(part, final)

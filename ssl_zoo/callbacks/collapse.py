@@ -1,0 +1,150 @@
+"""Names a collapse of the features while the run can still be stopped."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from ssl_zoo.callbacks.observe import batch_features
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather
+
+
+def spread(features: Tensor) -> Tensor:
+    """Mean standard deviation of the dimensions of L2-normalised features, times sqrt(F); SimSiam, Sec. 4.1.
+
+    Args:
+        features: ``[B, F]``.
+
+    Returns:
+        1 for directions that fill the sphere evenly, 0 for constant ones; features after a ReLU, all of whose
+        directions lie in one corner of the sphere, reach about 0.7. https://arxiv.org/abs/2011.10566
+    """
+    unit = F.normalize(features, dim=1)
+    return unit.std(0, correction=0).mean() * features.shape[1] ** 0.5
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """Exponential of the entropy of the normalised singular values of centred features ``[B, F]``, 1 to min(B-1, F).
+
+    Roy and Vetterli 2007; RankMe, https://arxiv.org/abs/2210.02885 eq. 1-2, uses it uncentred. The eigenvalues of the
+    smaller Gram matrix are the squared singular values. Constant features have rank 0.
+    """
+    x = (features - features.mean(0)).double()
+    gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x
+    eigenvalues = torch.linalg.eigvalsh(gram).clamp(min=0)
+    # Rounding leaves eigenvalues near 1e-16 of the largest, whose square roots would count as 1e-8 each.
+    eigenvalues = eigenvalues.where(eigenvalues > 1e-12 * eigenvalues.max(), 0.0)
+    values = eigenvalues.sqrt()
+    p = values / values.sum().clamp(min=1e-30)
+    entropy = -(p * p.clamp(min=1e-30).log()).sum()
+    return entropy.exp() * (values.sum() > 0)
+
+
+class Collapse(pl.Callback):
+    """Watch the features of a training batch every N steps; name each kind of collapse once, with what to change.
+
+    Logs ``collapse/std`` (:func:`spread`) and ``collapse/rank`` (:func:`effective_rank`) of the global batch.
+
+    Args:
+        every_n_steps: Optimizer steps between readings; nothing is computed in between.
+        patience: Readings in a row before a warning.
+        constant_below: ``collapse/std`` under which the output counts as constant.
+        dead_above: Share of dimensions without any variation above which the features count as dead.
+        uniform_within: Relative distance of the loss from the method's ``uniform_loss`` (ln K) that counts as stuck.
+        max_rows: Rows of the global batch that are read.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 50,
+        patience: int = 5,
+        constant_below: float = 0.01,
+        dead_above: float = 0.5,
+        uniform_within: float = 0.002,
+        max_rows: int = 1024,
+    ) -> None:
+        self.every_n_steps = every_n_steps
+        self.patience = patience
+        self.constant_below = constant_below
+        self.dead_above = dead_above
+        self.uniform_within = uniform_within
+        self.max_rows = max_rows
+        self.latest: dict[str, float] = {}
+        self._streak: dict[str, int] = {}
+        self._read_at = 0
+
+    def on_train_start(self, trainer: pl.Trainer, method: Any) -> None:
+        self._read_at = trainer.global_step
+        method.metrics.update(self.latest)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, method: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        step = trainer.global_step
+        if step == self._read_at or step % self.every_n_steps:  # the first: other micro-batches of the same step
+            return
+        self._read_at = step
+        features = gather(batch_features(method, outputs, batch))[: self.max_rows]
+        self.latest, dead = self._measure(features)
+        method.report(self.latest)
+        loss = outputs.get("loss") if isinstance(outputs, dict) else None
+        # Lightning hands out the loss divided by the number of micro-batches.
+        loss = None if loss is None else float(loss) * trainer.accumulate_grad_batches
+        self._judge(dead, loss, method, len(features))
+
+    @staticmethod
+    @torch.no_grad()
+    def _measure(features: Tensor) -> tuple[dict[str, float], float]:
+        if features.device.type == "mps":  # has neither float64 nor eigenvalues
+            features = features.cpu()
+        if not bool(features.isfinite().all()):  # the eigenvalues of NaN raise; the NaN guard says what happened
+            return {"collapse/std": math.nan, "collapse/rank": math.nan}, 0.0
+        scale = features.abs().mean().clamp(min=1e-30)
+        dead = (features.std(0, correction=0) <= 1e-6 * scale).float().mean()
+        std, rank, share = torch.stack([spread(features), effective_rank(features).float(), dead]).tolist()
+        return {"collapse/std": std, "collapse/rank": rank}, share
+
+    def _judge(self, dead: float, loss: float | None, method: Any, rows: int) -> None:
+        std, rank = self.latest["collapse/std"], self.latest["collapse/rank"]
+        uniform = method.uniform_loss
+        constant = std < self.constant_below
+        # A batch of few rows has a low rank by itself.
+        flat = not constant and (dead > self.dead_above or (rank < 2 and rows >= 16))
+        stuck = uniform is not None and loss is not None and abs(loss / uniform - 1) < self.uniform_within
+        self._count("constant", constant, (
+            f"every image gets the same output (collapse/std {std:.4f}, below {self.constant_below:g}). The loss no "
+            "longer pushes images apart: lower the learning rate (optimizer.values.lr), lengthen the warm-up, raise "
+            "the batch size, and in a method of your own check the stop-gradient, the predictor and the teacher"
+        ))
+        self._count("dimensions", flat, (
+            f"the features use few of their dimensions (effective rank {rank:.1f}, {dead:.0%} of the dimensions never "
+            "vary). Lower the learning rate or raise weight decay, use stronger augmentation, and where the method "
+            "has one raise the weight of its variance or decorrelation term"
+        ))
+        self._count("uniform", stuck, (
+            f"the loss stays at {loss if loss is not None else 0:.4f}, that of uniform assignments (ln K = "
+            f"{uniform or 0:.4f}): no cluster is told from another. Lower epsilon or the temperature of the "
+            "assignments, use fewer prototypes, freeze the prototypes for longer, or lower the learning rate"
+        ))  # fmt: skip
+
+    def _count(self, kind: str, seen: bool, words: str) -> None:
+        """Warn at the reading that completes the streak; a kind that was named keeps its count and stays silent."""
+        count = self._streak.get(kind, 0)
+        if count >= self.patience:
+            return
+        self._streak[kind] = count + 1 if seen else 0
+        if self._streak[kind] == self.patience:
+            steps = self.patience * self.every_n_steps
+            rank_zero_warn(f"collapse, for {steps} steps: {words}.", category=UserWarning)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"latest": dict(self.latest), "streak": dict(self._streak)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.latest = dict(state_dict["latest"])
+        self._streak = dict(state_dict["streak"])

@@ -1,0 +1,118 @@
+"""k-nearest-neighbour accuracy during training, beginning with the untrained network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from ssl_zoo.callbacks.observe import (
+    epoch_due,
+    forget_validation,
+    observing,
+    say,
+    unlabelled,
+    validation_features,
+)
+from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.knn import knn_top1
+
+
+def balanced_rows(labels: Tensor, count: int) -> Tensor:
+    """Positions of ``count`` labelled samples, spread over the classes as evenly as they allow; always the same ones.
+
+    Args:
+        labels: ``[N]`` int64; -1 (no label) is never chosen.
+        count: At most this many; all labelled samples where there are fewer.
+
+    Returns:
+        ``[<= count]`` positions in increasing order.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    order = order[labels[order] >= 0]
+    by_class = order[labels[order].argsort(stable=True)]  # classes one after the other, each in random order
+    sizes = labels[by_class].bincount()
+    starts = sizes.cumsum(0) - sizes
+    turn = torch.arange(len(by_class)) - starts[labels[by_class]]  # 0 for the first of each class, 1 for the second
+    return by_class[turn.argsort(stable=True)[:count]].sort().values
+
+
+class OnlineKNN(pl.Callback):
+    """Weighted kNN of the validation set against a fixed bank of training samples, all in the evaluation view.
+
+    The network before the first step is evaluated too (``untrained``): what training adds is measured against it.
+    Memory is that of ``bank_size`` and validation features on the CPU, and the search is chunked. Without labels or
+    a validation set the callback switches itself off and says so once.
+
+    Logs ``knn/top1`` in percent.
+
+    Args:
+        every_n_epochs: Epochs between evaluations; the last epoch is always evaluated.
+        bank_size: Training samples in the bank, class-balanced.
+        k: Neighbours that vote; 20 was best for most models in DINO (https://arxiv.org/abs/2104.14294, Sec. 3.2).
+        temperature: Of the votes ``exp(similarity / temperature)``.
+        chunk: Validation samples searched at a time.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 1,
+        bank_size: int = 10_000,
+        k: int = 20,
+        temperature: float = 0.07,
+        chunk: int = 1024,
+    ) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.bank_size = bank_size
+        self.k = k
+        self.temperature = temperature
+        self.chunk = chunk
+        self.enabled = True
+        self.untrained: float | None = None
+        self.latest: dict[str, float] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, method: Any) -> None:
+        reason = unlabelled(trainer)
+        self.enabled = reason is None
+        if reason is not None:
+            say(f"online_knn is off: {reason}")
+            return
+        method.metrics.update(self.latest)
+        if trainer.global_step == 0:
+            self._evaluate(trainer, method)
+            self.untrained = self.latest["knn/top1"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, method: Any) -> None:
+        forget_validation(method)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, method: Any) -> None:
+        if self.enabled and epoch_due(trainer, self.every_n_epochs):
+            self._evaluate(trainer, method)
+
+    def _evaluate(self, trainer: pl.Trainer, method: Any) -> None:
+        query, labels = validation_features(trainer, method)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows = balanced_rows(data.train_labels, self.bank_size)
+        with observing(method, method.device):
+            bank = extract(method, data.train_eval_loader(rows), method.device)
+            top1 = knn_top1(
+                query.to(method.device),
+                labels,
+                bank.features,
+                bank.labels,
+                data.info.classes,
+                self.k,
+                self.temperature,
+                self.chunk,
+            )
+        self.latest = {"knn/top1": top1}
+        method.report(self.latest)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"latest": dict(self.latest), "untrained": self.untrained}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.latest = dict(state_dict["latest"])
+        self.untrained = state_dict["untrained"]

@@ -1,0 +1,220 @@
+"""The command line: ``train.py``, ``evaluate.py`` and ``ssl-zoo``.
+
+Everything is checked before Hydra makes a folder: names and folders first, without importing torch; then signatures.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ssl_zoo import config
+from ssl_zoo.errors import ConfigError
+
+COMMANDS = {
+    "train": "train a method: ssl-zoo train method=byol data=cifar10",
+    "evaluate": "judge a checkpoint: ssl-zoo evaluate checkpoint=RUN protocol=knn",
+    "methods": "list the methods with their cards: ssl-zoo methods [NAME]",
+    "preview": "draw what a method sees: ssl-zoo preview augmentation=byol data=cifar10",
+    "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
+}
+# Hydra answers these itself, without running a job.
+ASKS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """``python train.py``: check, then train; exit status 0, 1 for a wrong input, 143 after SIGTERM."""
+    return _with_hydra("train", _train_job, list(sys.argv[1:] if argv is None else argv), _check_training)
+
+
+def evaluate(argv: Sequence[str] | None = None) -> int:
+    """``python evaluate.py``."""
+    return _with_hydra("evaluate", _evaluate_job, list(sys.argv[1:] if argv is None else argv), lambda cfg: None)
+
+
+def entry(argv: Sequence[str] | None = None) -> int:
+    """``ssl-zoo COMMAND ...``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "--help"
+    if command in ("--help", "-h"):
+        print("ssl-zoo COMMAND [key=value ...]\n" + "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items()))
+        return 0
+    if command not in COMMANDS:
+        return _fail(ConfigError(f"ssl-zoo {command}: no such command; {config.nearest(command, COMMANDS)}"))
+    own: dict[str, Callable[[list[str]], int]] = {
+        "train": train,
+        "evaluate": evaluate,
+        "methods": _methods,
+        "preview": _preview,
+        "export": _export,
+    }
+    try:
+        return own[command](arguments[1:])
+    except ConfigError as error:
+        return _fail(error)
+
+
+def _fail(error: ConfigError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _overrides(argv: Sequence[str]) -> list[str]:
+    """The overrides of a command line; ``--config-dir X`` becomes the search path that it stands for."""
+    out: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word in ("--config-dir", "-cd"):
+            out.append(f"hydra.searchpath=[file://{Path(next(rest, '')).absolute()}]")
+        elif word.startswith("--config-dir="):
+            out.append(f"hydra.searchpath=[file://{Path(word.partition('=')[2]).absolute()}]")
+        elif not word.startswith("-"):
+            out.append(word)
+    return out
+
+
+def _with_hydra(name: str, job: Callable[[DictConfig], Any], argv: list[str], check: Callable[[DictConfig], None]) -> int:
+    several = any(word in ("-m", "--multirun") for word in argv)
+    try:
+        if not any(word.partition("=")[0] in ASKS for word in argv):
+            overrides = _overrides(argv)
+            for one in config.expand(overrides) if several else [overrides]:
+                check(config.load(one, name))
+    except ConfigError as error:
+        return _fail(error)
+    status = 0
+
+    @functools.wraps(job)
+    def outcome(cfg: DictConfig) -> Any:
+        nonlocal status
+        try:
+            result = job(cfg)
+        except ConfigError as error:
+            result = _fail(error)
+        if not isinstance(result, int):
+            return result  # a sweeper's objective
+        status = max(status, result)
+        return None
+
+    held, sys.argv = sys.argv, [f"{name}.py", *argv]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://ssl_zoo.conf", config_name=name)(outcome)()
+    finally:
+        sys.argv = held
+    return status
+
+
+def _check_training(cfg: DictConfig) -> None:
+    config.quick_check(cfg)
+    from ssl_zoo import build
+
+    build.check_signatures(cfg)
+
+
+def _train_job(cfg: DictConfig) -> Any:
+    """Build, then train here or in one process per device; returns the probe's accuracy for sweepers."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from ssl_zoo import worker
+    from ssl_zoo.callbacks.checkpoint import Terminated
+
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
+    made = not any(path.name != ".hydra" for path in run_dir.iterdir())
+    try:
+        worker.check_devices(cfg)
+        run_dir, finished = _choose_run(cfg, run_dir, made)
+        if finished:
+            return 0
+        built = worker.build_run(cfg)
+    except ConfigError:
+        if made:
+            _remove_made(run_dir)
+        raise
+    worker.write_config(cfg, run_dir)
+    worker.write_record(cfg, run_dir)
+    if worker.devices_of(cfg) * cfg.trainer.num_nodes > 1:
+        del built
+        return worker.launch(cfg, run_dir)
+    try:
+        numbers = worker.run(cfg, run_dir, built)
+    except Terminated as error:
+        print(error, file=sys.stderr)
+        return worker.TERMINATED
+    return numbers.get("probe/top1", numbers.get("knn/top1"))
+
+
+def _choose_run(cfg: DictConfig, run_dir: Path, made: bool) -> tuple[Path, bool]:
+    """Fill in ``run_dir`` and ``resume``; the folder to work in, and whether its run is finished already."""
+    from ssl_zoo import worker
+
+    with open_dict(cfg):
+        cfg.run_dir = str(run_dir)
+        if cfg.resume == "auto":
+            found = worker.find_run(cfg, run_dir)
+            cfg.resume = None
+            if found is not None:
+                if found != run_dir and made:
+                    _remove_made(run_dir)
+                run_dir = found
+                cfg.run_dir = str(run_dir)
+                if worker.is_finished(run_dir):
+                    print(f"{run_dir} is finished already: nothing to do (resume=null starts a new run)")
+                    return run_dir, True
+                last = run_dir / "checkpoints" / "last.ckpt"
+                cfg.resume = str(last) if last.is_file() else None
+        elif cfg.resume is not None and Path(cfg.resume).is_dir():
+            cfg.resume = str(Path(cfg.resume) / "checkpoints" / "last.ckpt")
+    return run_dir, False
+
+
+def _remove_made(run_dir: Path) -> None:
+    """Remove a run folder that this start made and that holds nothing yet, and parents that are empty then."""
+    shutil.rmtree(run_dir, ignore_errors=True)
+    for parent in list(run_dir.parents)[:3]:
+        if parent == Path.cwd() or not parent.is_dir() or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
+def _evaluate_job(cfg: DictConfig) -> Any:
+    from ssl_zoo.evaluation.run import run
+
+    run(cfg)
+    return 0
+
+
+def _preview(argv: list[str]) -> int:
+    from ssl_zoo.report.views import preview
+
+    cfg = config.load(argv)
+    _check_training(cfg)
+    print(preview(cfg))
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    from ssl_zoo.export import export
+
+    given = dict(word.partition("=")[::2] for word in argv)
+    unknown = [key for key in given if key not in ("run", "format", "out")]
+    if unknown or "run" not in given:
+        hint = config.nearest(unknown[0], ["run", "format", "out"]) if unknown else "run=RUN_FOLDER is missing"
+        raise ConfigError(f"ssl-zoo export run=RUN format=torchvision|timm|safetensors [out=FILE]: {hint}")
+    print(export(given["run"], given.get("format", "safetensors"), given.get("out")))
+    return 0
+
+
+def _methods(argv: list[str]) -> int:
+    from ssl_zoo.report.methods import show
+
+    show(argv[0] if argv else None)
+    return 0
+

@@ -1,0 +1,46 @@
+"""What travels from the data to a method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may need to know of its data; injected as ``data_info`` and saved in the checkpoint."""
+
+    samples: int  # training samples, after data.subset
+    classes: int | None  # None: unlabelled
+    image_size: int
+    channels: int
+    batch_size: int  # rows of one micro-batch over all devices
+
+
+@dataclass
+class RawBatch:
+    """A batch as the loader gives it, before the views are made.
+
+    ``images`` is ``uint8 [B, C, H, W]``, or a list with one tensor per view where workers cropped (uint8) or
+    finished (float) the views. ``slot`` is each row's position in the global order of the epoch.
+    """
+
+    images: Any
+    index: Tensor
+    label: Tensor | None
+    slot: Tensor
+    epoch: int
+    micro: int
+
+
+@dataclass
+class Batch:
+    """A batch as a method sees it: normalised views, global ones first."""
+
+    views: list[Any]
+    index: Tensor  # [B] position in the (subset of the) training set
+    label: Tensor | None  # [B], or soft [B, C]; -1 = none
+    rng: Any  # BatchRNG: sample(name) one draw per row, shared(name) one for the whole global batch
+    extra: dict[str, Any] = field(default_factory=dict)

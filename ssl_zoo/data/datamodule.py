@@ -1,0 +1,252 @@
+"""DataModule: from a source to the batches that a method sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from ssl_zoo import distributed
+from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
+from ssl_zoo.augmentations.views import EvalView, ViewPipeline
+from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
+from ssl_zoo.data.loader import EvalLoader, TrainLoader
+from ssl_zoo.data.sampler import Plan
+from ssl_zoo.data.source import Part, Source, Splits
+from ssl_zoo.data.splits import keep_labels, labelled_rows, split
+from ssl_zoo.data.workers import STREAM, TrainTask, auto_workers
+from ssl_zoo.errors import ConfigError, nearest
+
+PLACES = ("auto", "device", "worker")
+SMALL = 96  # pixels up to which a CPU makes views faster in batches than one by one
+RESIDENT = 0.25  # share of the free memory of a GPU that a data set may take
+
+
+class DataModule(pl.LightningDataModule):
+    """One data set, its order, its views.
+
+    Args:
+        source: Called with ``root``, ``download``, ``image_size`` and ``channels``; gives the :class:`Splits`.
+        batch_size: Samples per optimizer step over all devices.
+        image_size: Side of the views unless ``augmentation`` says otherwise.
+        channels: 1 or 3; samples are converted.
+        augmentation: ``{views, eval, normalize, where}`` as ``conf/augmentation`` has it.
+        seed: Of the order, the draws and the choice of labels.
+        root: Where the files are.
+        download: Whether missing files may be fetched.
+        subset: Train on this many samples (a fixed choice); None: on all.
+        labels: Share of each class that keeps its labels; None: all.
+        val_fraction: Hold out this share of the training samples and validate on them, in place of the set's own
+            validation samples; None: use those.
+        workers: Processes that decode; ``auto``: none for data in memory, else one a core.
+        accumulate: Micro-batches per optimizer step.
+        layout: What the check before the start looks for; not used here.
+    """
+
+    def __init__(
+        self,
+        source: Callable[..., Splits],
+        batch_size: int,
+        image_size: int,
+        channels: int,
+        augmentation: Mapping[str, Any],
+        seed: int = 0,
+        root: str | None = None,
+        download: bool = False,
+        subset: int | None = None,
+        labels: float | None = None,
+        val_fraction: float | None = None,
+        workers: int | str = "auto",
+        accumulate: int = 1,
+        layout: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.channels = channels
+        self.seed = seed
+        self.accumulate = accumulate
+        self.workers = workers
+        self.where = augmentation.get("where", "auto")
+        if self.where not in PLACES:
+            raise ConfigError(f"augmentation.where={self.where}: {nearest(self.where, PLACES)}")
+        auto_workers(workers, True, 1, 1)
+        splits = source(root=root, download=download, image_size=image_size, channels=channels)
+        train, held_out = split(splits.train, subset, val_fraction)
+        self.labelled = self._labelled(train, labels)
+        self.train: Part = train if self.labelled is None else keep_labels(train, self.labelled)
+        self.val: Source | None = held_out or splits.val
+        # Two copies: workers are forked with one that has never seen a device.
+        self.views, self._worker_views = (self._pipeline(augmentation) for _ in range(2))
+        self.eval_view, self._worker_eval_view = (self._eval_view(augmentation) for _ in range(2))
+        self._check_cuts()
+        self._plan()  # a batch that cannot be made is an error now, not after the networks are built
+        self._loader: TrainLoader | None = None
+        self._position: dict[str, int] | None = None
+
+    def _pipeline(self, augmentation: Mapping[str, Any]) -> ViewPipeline:
+        return ViewPipeline(augmentation["views"], augmentation.get("normalize"), channels=self.channels)
+
+    def _eval_view(self, augmentation: Mapping[str, Any]) -> EvalView:
+        ops, normalize = augmentation["eval"]["ops"], augmentation.get("normalize")
+        return EvalView(ops, self.image_size, normalize, channels=self.channels)
+
+    def _check_cuts(self) -> None:
+        """Images of different sizes can be stacked only after something has cut them."""
+        pipelines: dict[str, Iterable[Any]]
+        pipelines = {"augmentation.views": self.views.views, "augmentation.eval": [self.eval_view.view]}
+        for name, views in pipelines.items():
+            loose = [str(i) for i, view in enumerate(views) if not view.crops_first]
+            if self.train.image_size is None and loose:
+                raise ConfigError(
+                    f"{name}: view {', '.join(loose)} does not begin with a crop or a resize, and the images of this "
+                    "data set differ in size; put image/random_resized_crop or image/resize_center_crop first"
+                )
+
+    def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
+        return Plan(len(self.train), self.batch_size, self.seed, self.accumulate, rank, world, device)
+
+    def _labelled(self, train: Part, fraction: float | None) -> Tensor | None:
+        if fraction is None:
+            return None
+        if train.labels is None:
+            raise ConfigError(f"data.labels={fraction}: the training set has no labels; set data.labels=null")
+        return labelled_rows(train.labels, fraction, self.seed)
+
+    # What others ask
+
+    @property
+    def info(self) -> DataInfo:
+        """What a method may know."""
+        classes = None if self.train.labels is None or self.train.classes is None else len(self.train.classes)
+        rows = self.batch_size // self.accumulate
+        return DataInfo(len(self.train), classes, self.image_size, self.channels, rows)
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """``[N]`` labels of the training samples by index, -1 = none, on the CPU."""
+        return None if self.train.labels is None else self.train.labels.cpu()
+
+    def image(self, index: int, train: bool = True) -> Tensor:
+        """A sample as it is stored: ``uint8 [C, H, W]``."""
+        source = self.train if train else self.val
+        assert source is not None
+        return source.load(index)
+
+    def describe(self, device: torch.device | str | None = None) -> str:
+        """Where decoding and augmentation run, in one line.
+
+        Args:
+            device: Where the run will train, if no trainer is attached yet.
+        """
+        place = self._device() if device is None else torch.device(device)
+        workers = self._count_workers()
+        hands = f"{workers} workers" if workers else "this process"
+        if self._batched(place):
+            return f"images in memory, views in batches on {place.type}"
+        if self._finish(place):
+            return f"views one by one in {hands}"
+        return f"decoding and crops in {hands}, the rest of the views in batches on {place.type}"
+
+    # Where things run: rules on the data and the device, never timings
+
+    def _device(self) -> torch.device:
+        if self.trainer is not None:
+            return self.trainer.strategy.root_device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _finish(self, device: torch.device) -> bool:
+        """Whether workers make whole views; otherwise they crop at most."""
+        if self.where == "auto":
+            return not self.train.in_memory and device.type == "cpu" and self.image_size > SMALL
+        return self.where == "worker"
+
+    def _batched(self, device: torch.device) -> bool:
+        return self.train.in_memory and not self._finish(device)
+
+    def _count_workers(self) -> int:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        processes = self.trainer.num_devices if self.trainer is not None else 1
+        return auto_workers(self.workers, self.train.in_memory and self.where != "worker", processes, cores)
+
+    def _resident(self, part: Part, device: torch.device) -> Part:
+        """Samples in memory on a GPU, if they take little of what is free there."""
+        if device.type != "cuda":
+            return part
+        size = len(part.source) * part.channels * (part.image_size or 0) ** 2
+        return part.to(device) if size <= RESIDENT * torch.cuda.mem_get_info(device)[0] else part
+
+    # Loaders
+
+    def train_dataloader(self) -> TrainLoader:
+        if self._loader is not None:
+            return self._loader
+        device = self._device()
+        batched = self._batched(device)
+        if batched:
+            self.train = self._resident(self.train, device)
+        kept = self.train.positions.device if batched else "cpu"
+        plan = self._plan(distributed.rank(), distributed.world_size(), kept)
+        task = None if batched else TrainTask(self.train, self._worker_views, self.seed, self._finish(device))
+        workers = 0 if batched else self._count_workers()
+        self._loader = TrainLoader(self.train, plan, task, workers, pin=device.type == "cuda")
+        if self._position is not None:
+            self._loader.load_state_dict(self._position)
+        return self._loader
+
+    def val_loader(self) -> EvalLoader | None:
+        """Evaluation views of the validation samples; None without any."""
+        return None if self.val is None else self._eval_loader(self.val)
+
+    def train_eval_loader(self, rows: Tensor | None = None) -> EvalLoader:
+        """Evaluation views of the training samples, or of some of them (``[n]`` positions)."""
+        return self._eval_loader(self.train, rows)
+
+    def _eval_loader(self, source: Source, rows: Tensor | None = None) -> EvalLoader:
+        world, device = distributed.world_size(), self._device() if self.trainer is not None else torch.device("cpu")
+        view = self.eval_view if source.in_memory else self._worker_eval_view
+        batch = max(min(self.batch_size // world, 512), 64)
+        workers = 0 if source.in_memory else self._count_workers()
+        return EvalLoader(source, view, batch, distributed.rank(), world, workers, device, rows)
+
+    # From rows to views, after Lightning has moved them to the device
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if not isinstance(batch, RawBatch):
+            return batch
+        rng = BatchRNG(self.seed, batch.epoch, batch.micro, batch.slot, STREAM)
+        views, extra = batch.images, {}
+        if not (isinstance(views, list) and views[0].is_floating_point()):
+            self.views.to(batch.slot.device)
+            draw = Draw(stream_key(self.seed, STREAM, batch.epoch), batch.slot)
+            views, extra = self.views(views, draw, skip_crops=isinstance(views, list))
+        return Batch(views, batch.index, batch.label, rng, extra)
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the training stream, where views are made, and which samples keep their labels."""
+        position = self._position if self._loader is None else self._loader.state_dict()
+        where = "worker" if self._finish(self._device()) else "device"
+        return {"position": position, "where": where, "labelled": self.labelled}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue there. Where views are made is kept too: workers and devices agree to 2/255 only."""
+        self._position = state_dict["position"]
+        self.where = state_dict["where"]
+        if self._loader is not None and self._position is not None:
+            self._loader.load_state_dict(self._position)
+        if state_dict["labelled"] is not None:
+            self.labelled = state_dict["labelled"]
+            self.train = keep_labels(Part(self.train.source, self.train.positions), self.labelled)
+
+    def teardown(self, stage: str) -> None:
+        """End the workers; another fit begins at the first epoch, or where the checkpoint says."""
+        if self._loader is not None:
+            self._loader.close()
+        self._loader = self._position = None

@@ -1,0 +1,88 @@
+"""Which samples train, which are held out, and which keep their labels: pure functions of sizes and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_zoo.data.source import Part, Source
+from ssl_zoo.errors import ConfigError
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from anything printable; unlike Python's ``hash`` it is the same in every process."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def fixed_permutation(n: int) -> Tensor:
+    """The permutation that subsets and held-out parts are cut from: ``numpy.random.RandomState(0).permutation(n)``.
+
+    NumPy keeps this legacy stream unchanged for good, so a subset is the same with every version, seed and machine,
+    and a smaller subset is the beginning of a larger one.
+    """
+    return torch.from_numpy(np.random.RandomState(0).permutation(n).astype(np.int64))
+
+
+def split(source: Source, subset: int | None, val_fraction: float | None) -> tuple[Part, Part | None]:
+    """Cut the training source into what trains and what is held out.
+
+    Args:
+        source: The whole training set of length N.
+        subset: Keep the first ``subset`` samples of the fixed permutation, in its order; None: all, in their own order.
+        val_fraction: Hold out this share of N, the end of the fixed permutation; None: nothing.
+    """
+    n = len(source)
+    held = _held(n, val_fraction)
+    whole = subset is None and not held
+    order = torch.arange(n) if whole else fixed_permutation(n)
+    pool, rest = order[: n - held], order[n - held :].sort().values
+    if subset is None:
+        positions = pool.sort().values
+    elif 1 <= subset <= len(pool):
+        positions = pool[:subset]
+    else:
+        less = f" ({n} less data.val_fraction)" if held else ""
+        raise ConfigError(f"data.subset={subset}: wanted null, or 1 to {len(pool)}, all training samples{less}")
+    return Part(source, positions), Part(source, rest) if held else None
+
+
+def _held(n: int, fraction: float | None) -> int:
+    if fraction is None:
+        return 0
+    if not 0 < fraction < 1:
+        raise ConfigError(f"data.val_fraction={fraction}: wanted null, or a share between 0 and 1")
+    held = max(round(n * fraction), 1)
+    if held >= n:
+        raise ConfigError(f"data.val_fraction={fraction}: nothing of {n} samples is left to train on")
+    return held
+
+
+def labelled_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Sorted rows that keep their label: ``fraction`` of each class, at least one sample of each.
+
+    Args:
+        labels: ``[N]`` int64, -1 = none.
+        fraction: 0 < fraction <= 1.
+        seed: Of the draw; one class's draw does not depend on the others.
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"data.labels={fraction}: wanted null, or the share of labels to keep, above 0 and at most 1")
+    kept = []
+    for label in labels[labels >= 0].unique().tolist():
+        rows = (labels == label).nonzero().flatten()
+        generator = torch.Generator().manual_seed(seed_of("labels", seed, label))
+        chosen = torch.randperm(len(rows), generator=generator)[: max(round(len(rows) * fraction), 1)]
+        kept.append(rows[chosen])
+    return torch.cat(kept).sort().values
+
+
+def keep_labels(part: Part, rows: Tensor) -> Part:
+    """The same samples, with the labels of ``rows`` only."""
+    assert part.labels is not None
+    labels = torch.full_like(part.labels, -1)
+    labels[rows] = part.labels[rows]
+    return Part(part.source, part.positions, labels)

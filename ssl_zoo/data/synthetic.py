@@ -1,0 +1,52 @@
+"""Images that are drawn, not photographed: for tests, timings and trying a configuration without any file."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_zoo.data.arrays import Arrays
+from ssl_zoo.data.source import Splits
+from ssl_zoo.data.splits import seed_of
+
+
+def synthetic(
+    image_size: int,
+    channels: int,
+    samples: int = 1024,
+    val_samples: int = 256,
+    classes: int | None = 4,
+    noise: float = 0.15,
+    seed: int = 0,
+    root: str | None = None,
+    download: bool = False,
+) -> Splits:
+    """Each class is a smooth random pattern (4 x 4 numbers a channel, enlarged), each image that pattern plus noise.
+
+    Args:
+        classes: None: unlabelled, drawn as if there were four.
+        noise: Standard deviation, of pixels in [0, 1].
+        seed: Of the images, not of the training.
+    """
+    kinds = 4 if classes is None else classes
+    generator = torch.Generator().manual_seed(seed_of("patterns", seed))
+    coarse = torch.rand(kinds, channels, 4, 4, generator=generator)
+    patterns = F.interpolate(coarse, (image_size, image_size), mode="bicubic")
+    names = [f"pattern_{i}" for i in range(kinds)]
+
+    def draw(n: int, name: str) -> Arrays:
+        labels = torch.arange(n) % kinds
+        pieces = enumerate(labels.split(1024))
+        images = torch.cat([_noisy(patterns, piece, noise, seed_of(name, seed, i)) for i, piece in pieces])
+        return Arrays(images, None if classes is None else labels, names)
+
+    train = draw(samples, "train")
+    return Splits(train, draw(val_samples, "val") if val_samples else None)
+
+
+def _noisy(patterns: Tensor, labels: Tensor, noise: float, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    x = patterns[labels]
+    x = x + noise * torch.randn(x.shape, generator=generator)
+    return (x * 255).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,130 @@
+"""The only user of ``torch.distributed``: what processes tell each other, one word each.
+
+Every function is the identity for a single process. Differentiable collectives follow one convention: a rank's
+loss is its own share, gradients are those of the *sum* of all ranks' losses, and the mean that DDP takes afterwards
+makes them the gradient of the loss on the concatenated batch (``docs/distributed.md`` has the two lines of proof).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def _active() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    if _active():
+        dist.barrier()
+
+
+def all_reduce_sum_(x: Tensor) -> Tensor:
+    """Sum ``x`` over ranks, in place and outside autograd."""
+    if _active():
+        dist.all_reduce(x)
+    return x
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return own_rows(all_reduce_sum_(grad.contiguous().clone()))
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return all_reduce_sum_(x.clone())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return all_reduce_sum_(grad.contiguous().clone())
+
+
+def gather(x: Tensor) -> Tensor:
+    """Concatenate equal numbers of rows of all ranks: ``[B, ...]`` -> ``[W * B, ...]``; backward sums over ranks."""
+    return _Gather.apply(x) if _active() else x
+
+
+def own_rows(x: Tensor) -> Tensor:
+    """This rank's rows of a global tensor: the inverse of :func:`gather`."""
+    rows = len(x) // world_size()
+    return x[rank() * rows : (rank() + 1) * rows]
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Differentiable sum over ranks; backward sums over ranks."""
+    return _Sum.apply(x) if _active() else x
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Differentiable mean over ranks."""
+    return sum_over_ranks(x) / world_size() if _active() else x
+
+
+def gather_lists(items: list[Any]) -> list[Any]:
+    """Concatenate picklable lists of unequal lengths in the order of ranks (evaluation only)."""
+    if not _active():
+        return items
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def broadcast_object(item: Any) -> Any:
+    """Rank 0's picklable ``item`` on every rank."""
+    if not _active():
+        return item
+    box = [item]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
+    """Whether ``flag`` holds on any rank; all ranks must call it at the same place."""
+    if not _active():
+        return flag
+    device = device if dist.get_backend() == "nccl" else "cpu"
+    return bool(all_reduce_sum_(torch.tensor(int(flag), device=device)).item())
+
+
+@torch.no_grad()
+def shuffled(module: nn.Module, x: Tensor, draw: Any) -> Tensor:
+    """Shuffled batch norm of MoCo (Sec. 3.3): forward ``x`` with the rows of the global batch in another order.
+
+    Rows are exchanged between ranks, so that a key's batch statistics come from other samples than its query's.
+
+    Args:
+        module: The key network; runs without gradient.
+        x: ``[B, ...]`` local rows.
+        draw: Shared draw; ``draw.permutation(n)`` gives the order of the ``n = W * B`` global rows.
+
+    Returns:
+        ``[B, D]`` outputs of the local rows, in their own order.
+    """
+    order = draw.permutation(len(x) * world_size()).to(x.device)
+    out = module(own_rows(gather(x)[order]))
+    return own_rows(gather(out)[order.argsort()])

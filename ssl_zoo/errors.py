@@ -1,0 +1,19 @@
+"""Errors that users read: what is wrong, what was found, what is wanted, and the nearest fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(Exception):
+    """A wrong input, told in one message; the command line prints it without a traceback and exits with 1."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return ``did you mean X?`` for a misspelt name, or the list of what there is when nothing is close."""
+    known = sorted(set(map(str, names)))
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(known)}" if known else "there are none"

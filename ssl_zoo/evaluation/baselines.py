@@ -1,0 +1,94 @@
+"""What a method must beat: the same protocols on raw pixels and on the network as it was before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ssl_zoo.callbacks.online_knn import balanced_rows
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.features import extract
+from ssl_zoo.evaluation.knn import knn_top1
+from ssl_zoo.evaluation.linear import linear_probe
+
+SWEEP = (1.0, 0.1, 0.01)  # l2; thousands of correlated pixels want a strong one, and weak ones take minutes on a CPU
+SIDE = 32  # pixels; larger views are averaged down to it, or the classifiers would have 150,000 inputs
+
+
+class Pixels(nn.Module):
+    """An encoder that does nothing: ``[B, C, H, W]`` -> ``[B, C * h * w]`` with h, w of at most 32."""
+
+    def embed(self, view: Tensor) -> Tensor:
+        small = F.adaptive_avg_pool2d(view, (min(view.shape[-2], SIDE), min(view.shape[-1], SIDE)))
+        return small.flatten(1)
+
+
+def loaders(datamodule: Any, samples: int | None = None) -> tuple[Any, Any]:
+    """Evaluation loaders of the training set, labelled samples only, and of the validation set.
+
+    Args:
+        datamodule: As built.
+        samples: Training samples at most, a fixed class-balanced choice; None: all.
+
+    Raises:
+        ConfigError: If the data has no labels or no validation set, with the option that gives one.
+    """
+    labels = datamodule.train_labels
+    if datamodule.info.classes is None or labels is None:
+        raise ConfigError("evaluation needs labels and this data has none; choose labelled data with data=NAME")
+    test = datamodule.val_loader()
+    if test is None:
+        raise ConfigError("evaluation needs a validation set and this data has none; data.val_fraction=0.1 makes one")
+    return datamodule.train_eval_loader(balanced_rows(labels, samples or len(labels))), test
+
+
+def compare(
+    module: Any,
+    datamodule: Any,
+    device: torch.device | str = "cpu",
+    k: int = 20,
+    temperature: float = 0.07,
+    bank_size: int = 10_000,
+    samples: int = 50_000,
+) -> dict[str, float]:
+    """kNN as the callback ``online_knn`` measures it, and a linear probe, for anything with ``embed``.
+
+    Args:
+        module: Moved to ``device`` and back.
+        datamodule: Labelled, with a validation set.
+        k, temperature, bank_size: Of the callback, so that the numbers can stand in one table.
+        samples: Training samples of the linear probe at most, class-balanced.
+
+    Returns:
+        ``{"knn": ..., "linear": ...}``, top-1 in percent.
+    """
+    home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    module.to(device)
+    try:
+        train, test = (extract(module, loader, device) for loader in loaders(datamodule, samples))
+    finally:
+        module.to(home)
+    classes, bank = datamodule.info.classes, balanced_rows(train.labels, bank_size)
+    near = knn_top1(*test[:2], train.features[bank], train.labels[bank], classes, k, temperature)
+    line = linear_probe(*train[:2], *test[:2], sweep=SWEEP, classes=classes, device=device)
+    return {"knn": near, "linear": line["top1"]}
+
+
+def raw_pixels(datamodule: Any, device: torch.device | str = "cpu", **settings: Any) -> dict[str, float]:
+    """:func:`compare` on the pixels of the evaluation view, at most 32 x 32 of them."""
+    return compare(Pixels(), datamodule, device, **settings)
+
+
+def untrained(
+    cfg: DictConfig, datamodule: Any, device: torch.device | str = "cpu", **settings: Any
+) -> dict[str, float]:
+    """:func:`compare` for the network with which the run of ``cfg`` began; global generators are left as they were."""
+    from ssl_zoo.build import build_method
+
+    with torch.random.fork_rng():
+        method = build_method(cfg, datamodule.info)
+    return compare(method, datamodule, device, **settings)

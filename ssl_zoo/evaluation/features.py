@@ -1,0 +1,116 @@
+"""Frozen features of a data set: one pass in evaluation mode, and a cache of it on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ssl_zoo.distributed import gather_lists
+
+
+class Features(NamedTuple):
+    """What a protocol reads; rows are ordered by ``position``, equal on every rank and on the CPU."""
+
+    features: Tensor  # [N, F] float32
+    labels: Tensor  # [N] int64, -1 = none
+    position: Tensor  # [N] int64, index in the data set
+
+
+def labelled(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that have a label."""
+    known = labels >= 0
+    return (x, labels) if bool(known.all()) else (x[known.to(x.device)], labels[known])
+
+
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Share of ``predicted`` equal to ``labels``, both ``[N]``, in percent."""
+    if not len(labels):
+        raise ValueError("accuracy of no sample: the evaluation set has no labels")
+    return 100.0 * (predicted.cpu() == labels.cpu()).double().mean().item()
+
+
+def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
+    """Share of rows of ``scores`` ``[N, C]`` whose label is among the k highest, in percent."""
+    return 100.0 * (scores.topk(k, dim=1).indices.cpu() == labels.cpu()[:, None]).any(1).double().mean().item()
+
+
+def extract(
+    method: Any,
+    loader: Iterable[Any],
+    device: torch.device | str,
+) -> Features:
+    """Features of everything in ``loader``, as ``method.embed`` gives them in evaluation mode and without gradient.
+
+    Modes (train or eval) of all parts are restored afterwards. Every process calls this with its own share.
+
+    Args:
+        method: Module with ``embed(view) -> [B, F]``, already on ``device``.
+        loader: Yields ``(view [B, C, H, W], label [B] or None, index [B])``.
+        device: Where the views are sent.
+    """
+    modes = [(part, part.training) for part in method.modules()]
+    method.eval()
+    try:
+        with torch.no_grad():
+            rows = [_row(method, batch, device) for batch in loader]
+    finally:
+        for part, training in modes:
+            part.training = training
+    rows = gather_lists(rows)
+    if not rows:
+        raise ValueError("no sample to extract features from: the loader is empty")
+    features, labels, index = (torch.cat(column) for column in zip(*rows, strict=True))
+    order = index.argsort()
+    return Features(features[order], labels[order], index[order])
+
+
+def _row(method: Any, batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+    view, label, index = batch
+    label = torch.full_like(index, -1) if label is None else label
+    return method.embed(view.to(device, non_blocking=True)).float().cpu(), label.long().cpu(), index.cpu()
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**24):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprint(loader: Iterable[Any], **facts: Any) -> str:
+    """Key of cached features: ``facts`` (checkpoint, data, split, device) and the first batch as the network sees it.
+
+    The pixels of that batch stand for what the configuration cannot tell: size, normalisation and evaluation view as
+    really applied, and files that were replaced under the same name.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    view, label, index = next(iter(loader))
+    for part in (view, index, *([] if label is None else [label])):
+        digest.update(str((part.dtype, tuple(part.shape))).encode())
+        digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def cached(folder: Path | None, key: str, make: Callable[[], Features]) -> Features:
+    """``make()``, or what it gave the last time under this ``key``; ``folder=None`` switches the cache off."""
+    if folder is None:
+        return make()
+    file = folder / f"{key}.safetensors"
+    if file.is_file():
+        return Features(**load_file(file))
+    made = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")  # renamed when complete: a killed run leaves no half cache
+    save_file({name: value.contiguous() for name, value in made._asdict().items()}, part)
+    part.replace(file)
+    return made

@@ -1,0 +1,217 @@
+"""``python evaluate.py checkpoint=PATH protocol=knn|linear [data=NAME ...]``: judge the encoder of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from ssl_zoo import __version__, build
+from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.evaluation.baselines import loaders
+from ssl_zoo.evaluation.features import Features, cached, extract, fingerprint, sha256
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checkpoint file and the run folder that its results belong to."""
+
+    checkpoint: Path
+    folder: Path
+
+
+def find(path: str | Path | None) -> Run:
+    """The checkpoint that ``path`` means: a file, or a run folder with ``checkpoints/last.ckpt``.
+
+    Raises:
+        ConfigError: If there is none, with what lies beside the path instead.
+    """
+    if path is None:
+        raise ConfigError("checkpoint is not given; wanted checkpoint=RUN_FOLDER or checkpoint=FILE.ckpt")
+    given = Path(os.path.expanduser(str(path)))
+    if given.is_dir():
+        return Run(_last(given), given)
+    if not given.is_file():
+        beside = [file.name for file in given.parent.iterdir()] if given.parent.is_dir() else []
+        hint = f"in {given.parent}: {nearest(given.name, beside)}" if beside else f"{given.parent} is no folder either"
+        raise ConfigError(f"checkpoint={path}: there is no such file; {hint}")
+    return Run(given, given.parent.parent if given.parent.name == "checkpoints" else given.parent)
+
+
+def _last(folder: Path) -> Path:
+    for file in (folder / "checkpoints" / "last.ckpt", folder / "last.ckpt"):
+        if file.is_file():
+            return file
+    below = sorted(str(file.parents[1]) for file in folder.rglob("checkpoints/last.ckpt"))
+    hint = f"runs below it: {', '.join(below[:3])}" if below else "is its run still in its first epoch?"
+    raise ConfigError(f"checkpoint={folder}: found no checkpoints/last.ckpt in this folder; {hint}")
+
+
+def data_config(trained: DictConfig, wanted: Any, image_size: int | None = None) -> DictConfig:
+    """The configuration of a run with the data to evaluate on.
+
+    A ``data`` group chosen on the command line takes the place of the checkpoint's; its interpolations (augmentation,
+    scale, seed) read the checkpoint's configuration, so that images are prepared as the encoder knows them. Single
+    keys (``data.root=...``) change the checkpoint's data. ``batch_size`` only sizes the batches of the evaluation.
+
+    Args:
+        trained: Configuration in the checkpoint.
+        wanted: The ``data`` node of ``conf/evaluate.yaml``, not resolved; keys that are null were not given.
+        image_size: Side of the evaluation view; by default the checkpoint's, for other data too.
+    """
+    base = OmegaConf.to_container(trained, resolve=True)
+    assert isinstance(base, dict)
+    given = OmegaConf.to_container(wanted, resolve=False) if OmegaConf.is_config(wanted) else (wanted or {})
+    assert isinstance(given, dict)
+    old = base["data"]
+    if "_target_" in given:
+        new = {**given, "image_size": old["image_size"], "channels": old["channels"]}
+    else:
+        new = {**old, **{key: value for key, value in given.items() if value is not None}}
+    if image_size is not None:
+        new["image_size"] = image_size
+    cfg = OmegaConf.create({**base, "data": {**new, "accumulate": 1}})
+    cfg.data = OmegaConf.create(OmegaConf.to_container(cfg.data, resolve=True))
+    return cfg
+
+
+def data_name(data: DictConfig) -> str:
+    """What to call a data set in tables and file names: its source, and its folder where that says more."""
+    source = str(OmegaConf.select(data, "source._target_", default="data")).rpartition(".")[2]
+    folder = Path(str(data.root)).name if data.get("root") else ""
+    return "-".join(dict.fromkeys(part for part in (source.lower(), folder.lower()) if part))
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` is the GPU if there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device={device} cannot be used ({reason}); wanted auto, cpu, cuda or cuda:N") from None
+
+
+def _features(method: Any, loader: Any, device: torch.device, folder: Path | None, facts: dict[str, str]) -> Features:
+    key = fingerprint(loader, **facts) if folder else ""
+    return cached(folder, key, lambda: extract(method, loader, device))
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Extract features with the checkpoint's encoder, apply the protocol, print a table, write JSON.
+
+    Args:
+        cfg: ``conf/evaluate.yaml``.
+
+    Returns:
+        What the JSON file holds; the file is ``evaluation/<protocol>.json`` in the run folder, with the data's name
+        behind the protocol's for other data than the run's.
+
+    Raises:
+        ConfigError: Checkpoint missing, not ours or of another architecture; data without labels or validation set.
+    """
+    began = time.perf_counter()
+    source = find(cfg.checkpoint)
+    device = pick_device(cfg.device)
+    method, trained, checkpoint = build.load_method(source.checkpoint)
+    target = data_config(trained, cfg.get("data"), cfg.image_size)
+    datamodule = build.build_data(target)
+    pair = loaders(datamodule)
+    digest = sha256(source.checkpoint)
+    method.to(device)
+    folder = source.folder / "evaluation" / "features" if cfg.cache else None
+    train, test = (
+        _features(method, loader, device, folder, _facts(digest, split, target, device))
+        for split, loader in zip(("train", "val"), pair, strict=True)
+    )
+    numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)
+    result = {
+        "protocol": cfg.protocol.name,
+        **numbers,
+        "method": _short(trained.method),
+        "backbone": _short(trained.backbone),
+        "data": data_name(target.data),
+        "samples": {"train": int((train.labels >= 0).sum()), "test": int((test.labels >= 0).sum())},
+        "features": train.features.shape[1],
+        "checkpoint": str(source.checkpoint),
+        "sha256": digest,
+        "epoch": checkpoint.get("epoch"),
+        "step": checkpoint.get("global_step"),
+        "config_hash": checkpoint["ssl_zoo"]["hash"],
+        "settings": _plain(cfg.protocol),
+        "seconds": round(time.perf_counter() - began, 2),
+        "versions": {"ssl_zoo": __version__, "torch": torch.__version__},
+    }
+    file = _output(cfg, source, target, trained)
+    _write(file, result)
+    _show(result, file)
+    return result
+
+
+def _facts(digest: str, split: str, target: DictConfig, device: torch.device) -> dict[str, str]:
+    # Where the data lies and how fast it is read is no part of what it is; the first batch stands for the rest.
+    ignored = ("workers", "download", "layout", "batch_size", "cache")
+    data = {str(key): value for key, value in target.data.items() if key not in ignored}
+    return {"checkpoint": digest, "split": split, "data": str(data), "device": device.type, "version": __version__}
+
+
+def _protocol(node: DictConfig) -> Any:
+    return instantiate({key: value for key, value in _plain(node).items() if key != "name"})
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    out = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(out, dict)
+    return {str(key): value for key, value in out.items()}
+
+
+def _short(node: DictConfig) -> str:
+    name = str(node.get("_target_", "")).rpartition(".")[2]
+    return str(node.name) if node.get("name") else name
+
+
+def _output(cfg: DictConfig, source: Run, target: DictConfig, trained: DictConfig) -> Path:
+    if cfg.output is not None:
+        return Path(os.path.expanduser(str(cfg.output)))
+    own = data_name(trained.data) == data_name(target.data)
+    return source.folder / "evaluation" / (cfg.protocol.name + ("" if own else f"-{data_name(target.data)}") + ".json")
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the result to {file} ({error.strerror}); choose another: output=FILE"
+        ) from None
+
+
+def _show(result: dict[str, Any], file: Path) -> None:
+    table = Table(title=f"{result['method']}, {result['backbone']}: {result['protocol']} on {result['data']}")
+    for column in ("measure", "value"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for name, value in result.items():
+        if isinstance(value, dict) and name in ("top1_by_k", "held_out"):
+            table.add_row(name, "  ".join(f"{key}: {number:.2f}" for key, number in value.items()))
+        elif isinstance(value, float) and name.startswith(("top", "train_top")):
+            table.add_row(f"{name} (%)", f"{value:.2f}")
+        elif name in ("l2", "k"):
+            table.add_row(name, f"{value:g}")
+    samples = result["samples"]
+    table.add_row("samples", f"{samples['train']} train, {samples['test']} test")
+    table.add_row("checkpoint", f"{result['checkpoint']} (epoch {result['epoch']}, step {result['step']})")
+    table.add_row("written to", str(file))
+    Console().print(table)

@@ -1,0 +1,51 @@
+"""Barlow Twins: the cross-correlation of two views should be the identity."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather, world_size
+from ssl_zoo.losses.redundancy import barlow_twins
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class BarlowTwins(Method):
+    """Barlow Twins, Zbontar et al. 2021, https://arxiv.org/abs/2103.03230 (eq. 1).
+
+    The authors' code all-reduces the matrix outside autograd, so that W processes train with 1/W of the gradient of
+    the global loss (``main.py``); LARS hides that for the weights but not for biases and norms, whose learning rate
+    was tuned that way on 32 processes.
+
+    Args:
+        projector: Three wide layers.
+        off_diagonal: Weight of the redundancy term, lambda of the paper.
+        loss_scale: Factor of the loss; the authors' code has none, small-image recipes use 0.1.
+        authors_gradient: Divide the gradient by the number of processes, as the authors' code does.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        off_diagonal: float = 0.0051,
+        loss_scale: float = 1.0,
+        authors_gradient: bool = False,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        self.projector = projector(backbone.out_features)
+        self.off_diagonal = off_diagonal
+        self.loss_scale = loss_scale
+        self.authors_gradient = authors_gradient
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
+        z = [self.projector(x) for x in h]                                           # 2 x [B, D]
+        loss = self.loss_scale * barlow_twins(gather(z[0]), gather(z[1]), self.off_diagonal)
+        if self.authors_gradient:
+            share = loss / world_size()
+            loss = share + (loss - share).detach()
+        return {"loss": loss, "features": h[0]}

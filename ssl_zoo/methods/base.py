@@ -1,0 +1,180 @@
+"""Method: the contract of every method, and the loop, logging and state that they share (DESIGN, section 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import gather_lists, mean_over_ranks, rank
+from ssl_zoo.modules.queue import Staged
+from ssl_zoo.optim.clipping import clip_gradients
+from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
+from ssl_zoo.optim.schedules import Progress
+
+
+class Method(pl.LightningModule):
+    """Base of all methods: subclasses write :meth:`training_loss` and, where they need them, the two step hooks.
+
+    A method builds its state in ``__init__``, never logs, never talks to ``torch.distributed`` except through the
+    words of :mod:`ssl_zoo.distributed`, and draws its random numbers from ``batch.rng``.
+
+    Args:
+        backbone: Encoder with ``out_features``; what is evaluated and exported unless :attr:`encoder` says otherwise.
+        optimizer: Recipe that groups the parameters and gives every group its values at every step.
+    """
+
+    views_required: tuple[int, int] = (2, 0)  # (global, local) at least; checked before anything is built
+    views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
+    needs_labels: bool = False
+    uniform_loss: float | None = None  # the loss of uniform assignments (ln K), by which the monitor names a collapse
+
+    def __init__(self, backbone: nn.Module, optimizer: OptimizerRecipe) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.recipe = optimizer
+        self.progress = Progress(step=0, total=1, steps_per_epoch=1)
+        self.seed = 0
+        self.clip: dict[str, Any] | None = None
+        self.metrics: dict[str, float] = {}  # the latest values, for the progress bar and the table at the end
+        self._bound: BoundRecipe | None = None
+
+    # What a method writes
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``{"loss": scalar, "features": [B, F] for probes (optional), **scalars to log}``."""
+        raise NotImplementedError(f"{type(self).__name__} must define training_loss(batch)")
+
+    def before_step(self) -> None:
+        """Called once per optimizer step, before its first micro-batch."""
+
+    def after_step(self) -> None:
+        """Called once per optimizer step that was really taken; steps that a gradient scaler skips do not count."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What is evaluated and exported."""
+        return self.backbone
+
+    def embed(self, view: Any) -> Tensor:
+        """Features of a view as evaluation reads them: ``[B, F]``."""
+        return self.encoder(view)
+
+    # What the base does
+
+    def bind(self, batch_size: int) -> BoundRecipe:
+        """Build the optimizer for ``batch_size`` samples per step over all devices."""
+        bound = self.recipe.bind(self.named_parameters(), batch_size)
+        # torch calls the hook after every step that was taken: a gradient scaler that skips one does not come here.
+        bound.optimizer.register_step_post_hook(lambda *_: self._stepped())
+        self._bound = bound
+        return bound
+
+    @property
+    def bound(self) -> BoundRecipe:
+        if self._bound is None:
+            raise RuntimeError("the optimizer is not built yet: call method.bind(batch_size) first")
+        return self._bound
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        if self._bound is None:
+            self.bind(self.trainer.datamodule.batch_size)  # type: ignore[attr-defined]
+        return self.bound.optimizer
+
+    def begin_micro_batch(self, first: bool) -> None:
+        """Before the forward of a micro-batch; ``first`` of its optimizer step."""
+        if first:
+            self.bound.apply(self.progress)
+            self.before_step()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        accumulate = self.trainer.accumulate_grad_batches
+        steps = int(self.trainer.num_training_batches) // accumulate
+        total = steps * (self.trainer.max_epochs or 1)
+        if self.trainer.max_steps > 0:
+            total = min(total, self.trainer.max_steps) if (self.trainer.max_epochs or -1) > 0 else self.trainer.max_steps
+        self.progress = Progress(self.trainer.global_step, total, steps)
+        # Dropout must not depend on what came before: a resumed run draws what the uninterrupted one did.
+        torch.manual_seed(hash((self.seed, self.trainer.current_epoch, batch_idx, rank())) & (2**63 - 1))
+        self.begin_micro_batch(first=batch_idx % accumulate == 0)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        out = self.training_loss(batch)
+        return {name: value if name == "loss" else value.detach() for name, value in out.items()}
+
+    def on_after_backward(self) -> None:
+        for module in self.modules():
+            if isinstance(module, Staged):
+                module.commit()
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip as ``trainer.clip`` says, then drop the gradients of what is frozen, as DINO's authors order it."""
+        if self.clip:
+            clip_gradients(self, **self.clip)
+        self.bound.freeze(self.progress)
+
+    def _stepped(self) -> None:
+        self.after_step()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.trainer.global_step % every == 0:
+            self._log_scalars(outputs)
+
+    def _log_scalars(self, outputs: dict[str, Tensor]) -> None:
+        scalars = {name: value for name, value in outputs.items() if value.numel() == 1}
+        values = mean_over_ranks(torch.stack([value.detach().float().reshape(()) for value in scalars.values()]))
+        row = {f"train/{name}": value for name, value in zip(scalars, values.tolist(), strict=True)}
+        row["lr"] = self.bound.lr(self.progress)
+        self.report(row)
+
+    def report(self, row: dict[str, float]) -> None:
+        """Send a row of numbers to every logger at the current step, and keep it for the progress bar."""
+        self.metrics.update(row)
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**row, "epoch": self.trainer.current_epoch}, step=self.trainer.global_step)
+
+    @torch.no_grad()
+    def extract(self, module: nn.Module) -> Tensor:
+        """Outputs of ``module`` for the whole training set, ordered by index: one pass, split over the processes.
+
+        Args:
+            module: Called in eval mode on evaluation views ``[B, C, H, W]``; its mode is restored.
+
+        Returns:
+            ``[samples, ...]`` on the CPU, the same on every rank.
+        """
+        modes = {part: part.training for part in module.modules()}
+        module.eval()
+        pairs: list[tuple[int, Tensor]] = []
+        for view, _, index in self.trainer.datamodule.train_eval_loader():  # type: ignore[attr-defined]
+            rows = module(view.to(self.device)).cpu()
+            pairs += zip(index.tolist(), rows, strict=True)
+        for part, training in modes.items():
+            part.training = training
+        return torch.stack([row for _, row in sorted(gather_lists(pairs), key=lambda pair: pair[0])])
+
+
+def views_problem(method: type[Method], counts: tuple[int, int]) -> str | None:
+    """The sentence that says which views ``method`` needs, or None when ``counts`` (global, local) suit it."""
+    kinds = ("global", "local")
+    for kind, got, least, most in zip(kinds, counts, method.views_required, method.views_allowed, strict=True):
+        if got < least:
+            return (
+                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} needs at least {least}; "
+                f"add views with kind: {kind}, or raise their count"
+            )
+        if most is not None and got > max(most, least):
+            return (
+                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} takes at most {max(most, least)}; "
+                f"remove views or lower their count"
+            )
+    return None
+
+
+def info_of(data_info: DataInfo) -> dict[str, Any]:
+    """Plain containers of a :class:`DataInfo`, as a checkpoint holds them."""
+    return dict(vars(data_info))

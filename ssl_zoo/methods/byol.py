@@ -1,0 +1,48 @@
+"""BYOL: predict the teacher's projection of the other view, without negatives."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.losses.regression import cosine_regression
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.optim.schedules import Cosine, Schedule, value
+
+
+class BYOL(Method):
+    """BYOL, Grill et al. 2020, https://arxiv.org/abs/2006.07733 (eq. 1-4).
+
+    Args:
+        projector, predictor: 4096-256 with batch norm in the hidden layer.
+        momentum: Of the teacher; updated after the optimizer's step, from the new weights.
+        redraw_teacher: Start the teacher from other random weights than the student's, as the authors' code does.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        predictor: Head,
+        momentum: float | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+        redraw_teacher: bool = True,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        self.projector = projector(backbone.out_features)
+        self.predictor = predictor(self.projector.out_features)
+        self.teacher = EMA(nn.Sequential(backbone, self.projector), reinit=redraw_teacher)
+        self.momentum = momentum
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
+        p = [self.predictor(self.projector(x)) for x in h]                           # 2 x [B, D]
+        t = [self.teacher(view) for view in batch.views]                             # 2 x [B, D], no grad
+        loss = cosine_regression(p[0], t[1]) + cosine_regression(p[1], t[0])
+        return {"loss": loss, "features": h[0]}
+
+    def after_step(self) -> None:
+        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))

@@ -1,0 +1,45 @@
+"""SimCLR: agreement of two views against the rest of the batch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather, rank
+from ssl_zoo.losses.contrastive import nt_xent
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class SimCLR(Method):
+    """SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709 (eq. 1, algorithm 1).
+
+    The authors' code (``tf2/objective.py``) adds the losses of the two directions where the paper averages over all
+    2B anchors: ``sum_directions`` chooses the code's value, twice the paper's.
+
+    Args:
+        projector: Head on the features; 2048-128 with batch norm in the authors' code.
+        temperature: > 0.
+        sum_directions: Twice the paper's value, as in the authors' code.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        temperature: float = 0.1,
+        sum_directions: bool = True,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        self.projector = projector(backbone.out_features)
+        self.temperature = temperature
+        self.sum_directions = sum_directions
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
+        z = [nn.functional.normalize(self.projector(x), dim=1) for x in h]           # 2 x [B, D]
+        keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
+        loss = nt_xent(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature)
+        return {"loss": 2 * loss if self.sum_directions else loss, "features": h[0]}

@@ -1,0 +1,50 @@
+"""Supervised: cross-entropy on labels, the baseline of every table."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import sum_over_ranks, world_size
+from ssl_zoo.losses.precision import full_precision
+from ssl_zoo.methods.base import Method
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class Supervised(Method):
+    """Softmax cross-entropy (He et al. 2015, https://arxiv.org/abs/1512.03385, as the baseline of the tables).
+
+    Args:
+        label_smoothing: In [0, 1).
+    """
+
+    views_required = (1, 0)
+    views_allowed = (1, 0)
+    needs_labels = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        optimizer: OptimizerRecipe,
+        data_info: DataInfo,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        if data_info.classes is None:
+            raise ValueError("method=supervised needs labels and the data has none; choose a labelled data set")
+        self.classifier = nn.Linear(backbone.out_features, data_info.classes)
+        self.label_smoothing = label_smoothing
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = self.backbone(batch.views[0])                                            # [B, F]
+        logits = self.classifier(h)                                                  # [B, C]
+        losses = _cross_entropy(logits, batch.label, self.label_smoothing)           # [B], 0 without a label
+        labelled = sum_over_ranks((batch.label != -1).sum().to(losses.dtype)).clamp_min(1)
+        # Divided by the global count: a rank with fewer labels must not weigh its own more.
+        return {"loss": losses.sum() * world_size() / labelled, "features": h}
+
+
+@full_precision
+def _cross_entropy(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
+    options = {"ignore_index": -1, "label_smoothing": smoothing, "reduction": "none"}
+    return nn.functional.cross_entropy(logits, label, **options)

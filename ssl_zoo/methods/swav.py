@@ -1,0 +1,83 @@
+"""SwAV: predict the cluster assignment of one crop from the others, assignments balanced online."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.apply import concat
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import gather, own_rows
+from ssl_zoo.losses.clustering import sinkhorn, swapped_prediction
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.prototypes import Prototypes
+from ssl_zoo.modules.queue import Queue
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+ASSIGNED = 2  # views whose assignments are predicted: the two global ones (``crops_for_assign`` of main_swav.py)
+
+
+class SwAV(Method):
+    """SwAV, Caron et al. 2020, https://arxiv.org/abs/2006.09882 (eq. 2-5), order of steps as in ``main_swav.py``.
+
+    Args:
+        projector: Two layers with batch norm.
+        prototypes: Clusters, K.
+        temperature: Of the predictions, > 0.
+        epsilon: Smoothness of the assignments, > 0.
+        iterations: Of Sinkhorn-Knopp.
+        queue_size: Past embeddings that help to balance small batches, per assigned view; 0 for none.
+        queue_start: Epoch from which the queue is filled.
+    """
+
+    views_allowed = (None, None)
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        optimizer: OptimizerRecipe,
+        data_info: DataInfo,
+        projector: Head,
+        prototypes: int = 3000,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        iterations: int = 3,
+        queue_size: int = 0,
+        queue_start: int = 15,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        self.projector = projector(backbone.out_features)
+        self.prototypes = Prototypes(self.projector.out_features, prototypes)
+        rows, dim = data_info.batch_size, self.projector.out_features
+        self.queues = nn.ModuleList(Queue(queue_size, dim, rows) for _ in range(ASSIGNED if queue_size else 0))
+        self.temperature = temperature
+        self.epsilon = epsilon
+        self.iterations = iterations
+        self.queue_start = queue_start
+        self.uniform_loss = math.log(prototypes)
+
+    def before_step(self) -> None:
+        self.prototypes.normalize_()
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = torch.cat(concat(self.backbone, batch.views))                            # [V * B, F]
+        z = nn.functional.normalize(self.projector(h), dim=1)                        # [V * B, D]
+        s = self.prototypes(z).chunk(len(batch.views))                               # V x [B, K]
+        z = z.detach().chunk(len(batch.views))                                       # V x [B, D]
+        q = [self.assign(s[i].detach(), z[i], i) for i in range(ASSIGNED)]           # 2 x [B, K]
+        return {"loss": swapped_prediction(s, q, self.temperature), "features": h.chunk(len(batch.views))[0]}
+
+    @torch.no_grad()
+    def assign(self, scores: Tensor, z: Tensor, view: int) -> Tensor:
+        """Balanced assignments ``[B, K]`` of the local rows of an assigned view."""
+        scores = gather(scores)                                                      # [W * B, K]
+        rows = len(scores)
+        if self.queues and self.progress.epoch >= self.queue_start:
+            queue = self.queues[view]
+            if queue.full:
+                scores = torch.cat([self.prototypes(queue.keys), scores])            # [Q + W * B, K]
+            queue.push(gather(z))
+        return own_rows(sinkhorn(scores, self.epsilon, self.iterations)[-rows:])

@@ -1,0 +1,43 @@
+"""VICReg: variance, invariance and covariance, each with a weight."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather
+from ssl_zoo.losses.redundancy import vicreg
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class VICReg(Method):
+    """VICReg, Bardes et al. 2021, https://arxiv.org/abs/2105.04906 (eq. 1-6).
+
+    Args:
+        projector: The paper's expander, three wide layers.
+        invariance, variance, covariance: Weights of the three terms (25, 25, 1 in the paper).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        self.projector = projector(backbone.out_features)
+        self.invariance = invariance
+        self.variance = variance
+        self.covariance = covariance
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
+        z = [self.projector(x) for x in h]                                           # 2 x [B, D]
+        keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
+        loss = vicreg(z[0], z[1], keys[0], keys[1], self.invariance, self.variance, self.covariance)
+        return {"loss": loss, "features": h[0]}

@@ -1,0 +1,1 @@
+"""Small stateful parts that methods are made of."""

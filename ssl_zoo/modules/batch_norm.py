@@ -1,0 +1,155 @@
+"""Batch normalisation over groups of rows of the global batch: the same on one device and on eight."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssl_zoo.distributed import gather, rank, world_size
+
+
+class BatchNorm(_BatchNorm):
+    """Batch norm whose statistics come from consecutive groups of ``group`` rows of the global (micro-)batch.
+
+    ``group=None`` is the whole global batch (what SyncBatchNorm does); MoCo's per-device statistics are 32. A group
+    divides a rank's rows or spans whole ranks. Running statistics are the mean over groups. Works on any device
+    (torch's SyncBatchNorm has no CPU kernel). Input ``[B, C]`` or ``[B, C, ...]``.
+
+    ``interleaved`` deals rows to groups in turn, as ``SplitBatchNorm`` of MoCo's CIFAR-10 notebook; one process only.
+    """
+
+    group: int | None = None
+    interleaved: bool = False
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"batch norm wants [B, C, ...], got shape {list(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        if not self.training:
+            return super().forward(input)
+        local = len(input)
+        group = self.group or local * world_size()
+        if group == local * world_size() == local:
+            return super().forward(input)
+        if self.interleaved and world_size() > 1:
+            raise ValueError("batch_norm: interleaved groups would cross processes; use one process or consecutive groups")
+        if group <= local:
+            _check_divides(group, local)
+            return self._split(input, local // group)
+        _check_divides(local, group)
+        if group > local * world_size() or world_size() % (group // local):
+            raise ValueError(
+                f"batch_norm.group={group} does not divide the global batch of {world_size()} x {local} rows; "
+                f"try {local * world_size()}"
+            )
+        return self._across(input, group // local)
+
+    def _split(self, x: Tensor, groups: int) -> Tensor:
+        """Several groups in this rank: groups become channels, so that one native call normalises all of them."""
+        rows, channels = len(x) // groups, x.shape[1]
+        dealt = x.reshape(rows, groups, channels, -1) if self.interleaved else self._consecutive(x, groups)
+        wide = dealt.reshape(rows, groups * channels, -1)
+        mean, var = (None, None) if self.running_mean is None else (self.running_mean, self.running_var)
+        means = None if mean is None else mean.repeat(groups)
+        variances = None if var is None else var.repeat(groups)
+        weight = None if self.weight is None else self.weight.repeat(groups)
+        bias = None if self.bias is None else self.bias.repeat(groups)
+        out = F.batch_norm(wide, means, variances, weight, bias, True, self.momentum or 0.0, self.eps)
+        if mean is not None and var is not None and means is not None and variances is not None:
+            # Every rank holds the same number of groups: the mean over all groups is the mean of the ranks' means.
+            stats = _mean_over_ranks_no_grad(torch.stack([means, variances]).view(2, groups, channels).mean(1))
+            mean.copy_(stats[0])
+            var.copy_(stats[1])
+            self._count()
+        out = out.reshape(rows, groups, channels, -1)
+        return (out if self.interleaved else out.transpose(0, 1)).reshape(x.shape)
+
+    @staticmethod
+    def _consecutive(x: Tensor, groups: int) -> Tensor:
+        """Row i of every group side by side: ``[B, C, ...]`` -> ``[B / groups, groups, C, n]``."""
+        return x.reshape(groups, len(x) // groups, x.shape[1], -1).transpose(0, 1)
+
+    def _across(self, x: Tensor, ranks: int) -> Tensor:
+        """One group over ``ranks`` neighbouring ranks: combine the ranks' means and sums of squares (Chan et al.)."""
+        flat = x.transpose(0, 1).reshape(x.shape[1], -1)  # [C, n]
+        exact = flat.double() if flat.dtype == torch.float64 else flat.float()
+        count = exact.shape[1]
+        mean = exact.mean(1)  # [C]
+        spread = (exact - mean[:, None]).square().sum(1)  # [C]
+        both = gather(torch.stack([mean, spread])[None])  # [W, 2, C]
+        mine = both[rank() // ranks * ranks :][:ranks]  # [ranks, 2, C]
+        centre = mine[:, 0].mean(0)
+        total = mine[:, 1].sum(0) + count * (mine[:, 0] - centre).square().sum(0)
+        variance = total / (count * ranks)
+        self._track(both.detach(), ranks, count)
+        scale = (variance + self.eps).rsqrt()
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        out = (x - centre.view(shape)) * scale.view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, both: Tensor, ranks: int, count: int) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        groups = both.view(-1, ranks, *both.shape[1:])  # [groups, ranks, 2, C]
+        centres = groups[:, :, 0].mean(1)
+        totals = groups[:, :, 1].sum(1) + count * (groups[:, :, 0] - centres[:, None]).square().sum(1)
+        unbiased = totals / max(count * ranks - 1, 1)
+        self.running_mean.lerp_(centres.mean(0).to(self.running_mean.dtype), self.momentum or 0.0)
+        self.running_var.lerp_(unbiased.mean(0).to(self.running_var.dtype), self.momentum or 0.0)
+        self._count()
+
+    def _count(self) -> None:
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+
+class BatchNormAct(BatchNorm):
+    """Batch norm with the dropout and activation that timm fuses behind it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(input)))
+
+
+CONVERTED: dict[type, type[BatchNorm]] = {
+    nn.BatchNorm1d: BatchNorm,
+    nn.BatchNorm2d: BatchNorm,
+    nn.BatchNorm3d: BatchNorm,
+    nn.SyncBatchNorm: BatchNorm,
+    BatchNorm: BatchNorm,
+    BatchNormAct2d: BatchNormAct,
+    BatchNormAct: BatchNormAct,
+}
+
+
+def _check_divides(small: int, large: int) -> None:
+    if large % small:
+        raise ValueError(f"batch_norm.group: groups of {small} and {large} rows do not divide each other")
+
+
+@torch.no_grad()
+def _mean_over_ranks_no_grad(x: Tensor) -> Tensor:
+    return gather(x[None]).mean(0)
+
+
+def convert(module: nn.Module, group: int | None = None, interleaved: bool = False) -> nn.Module:
+    """Turn every torch batch norm inside ``module`` into :class:`BatchNorm`, in place; names and tensors stay.
+
+    Raises:
+        TypeError: On a layer derived from batch norm that is not known here, whose statistics would stay local.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, _BatchNorm):
+            if type(child) not in CONVERTED:
+                raise TypeError(f"batch norm {name!r} is a {type(child).__name__}: its statistics cannot be grouped")
+            child.__class__ = CONVERTED[type(child)]
+            child.group = group
+            child.interleaved = interleaved
+    return module

@@ -1,0 +1,64 @@
+"""Teacher: an exponential moving average of a student."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class EMA(nn.Module):
+    """Frozen copy of a student whose parameters follow the student's.
+
+    Parameters only: its batch-norm statistics come from its own forwards, as in the authors' code of MoCo, BYOL and
+    DINO. The copy starts equal to the student; ``reinit`` draws it anew, as BYOL's authors do.
+
+    Args:
+        student: Network to copy; later passed to :meth:`update` with the same parameter names.
+        reinit: Re-initialise every sub-module that knows how (``reset_parameters``).
+    """
+
+    def __init__(self, student: nn.Module, reinit: bool = False) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(student)
+        if reinit:
+            _redraw(self.net)
+        for module in self.net.modules():
+            if isinstance(getattr(module, "drop_prob", None), float):
+                module.drop_prob = 0.0  # a teacher's stochastic depth would make its targets noisy
+        self.net.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.net(*args, **kwargs)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, momentum: float) -> None:
+        """``teacher = momentum * teacher + (1 - momentum) * student`` for every parameter, matched by name.
+
+        Raises:
+            ValueError: If the student's parameters are not the teacher's, naming the first that differs.
+        """
+        new = dict(student.named_parameters())
+        old = dict(self.net.named_parameters())
+        if new.keys() != old.keys():
+            odd = sorted(new.keys() ^ old.keys())[0]
+            raise ValueError(f"teacher and student differ: parameter {odd!r} belongs to one of them only")
+        if not old:
+            return
+        teacher, source = list(old.values()), [new[name].detach() for name in old]
+        torch._foreach_lerp_(teacher, source, 1.0 - momentum)
+
+
+@torch.no_grad()
+def _redraw(net: nn.Module) -> None:
+    """Draw every parameter anew, except the constant ones: a zero-initialised norm scale is a choice, not a draw."""
+    for module in net.modules():
+        if not hasattr(module, "reset_parameters"):
+            continue
+        held = {name: p.clone() for name, p in module.named_parameters(recurse=False) if bool((p == p.flatten()[0]).all())}
+        module.reset_parameters()
+        for name, value in held.items():
+            getattr(module, name).copy_(value)

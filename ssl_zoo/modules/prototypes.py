@@ -1,0 +1,29 @@
+"""Trainable cluster centres."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Prototypes(nn.Linear):
+    """Similarities to ``count`` trainable vectors: ``C`` of SwAV, https://arxiv.org/abs/2006.09882 (Sec. 3.1).
+
+    Args:
+        in_features: Width of the unit embeddings ``[B, in_features]``.
+        count: Number of prototypes; ``weight`` is ``[count, in_features]``, without bias.
+    """
+
+    def __init__(self, in_features: int, count: int) -> None:
+        super().__init__(in_features, count, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[B, count]`` scores, never in autocast's half precision: they are divided by 0.05 before an exponential."""
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.to(self.weight.dtype), self.weight)
+
+    @torch.no_grad()
+    def normalize_(self) -> None:
+        """Put every prototype back on the unit sphere, in place: before each forward (main_swav.py, ``train``)."""
+        self.weight.copy_(F.normalize(self.weight, dim=1))

@@ -1,0 +1,280 @@
+"""Schedules: numbers as pure functions of how far a run has come.
+
+They hold no state, so there is nothing to save and resuming is right by construction. The learning rate, the weight
+decay, the momentum of a teacher and a temperature all use the same classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from ssl_zoo.errors import nearest
+
+Self_ = TypeVar("Self_", bound="_Rates")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Args:
+        step: Optimizer steps already taken, which is the index (from 0) of the one being taken.
+        total: Optimizer steps of the whole run.
+        steps_per_epoch: Optimizer steps of one epoch.
+    """
+
+    step: int
+    total: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run; a last one that is cut short counts."""
+        return math.ceil(self.total / self.steps_per_epoch)
+
+    @property
+    def fraction(self) -> float:
+        return min(self.step / self.total, 1.0)
+
+
+class Schedule(Protocol):
+    """A number at every step; ``scaled`` is the same schedule times a factor, ``highest`` its largest value."""
+
+    def __call__(self, progress: Progress) -> float: ...
+
+    def scaled(self, factor: float) -> Schedule: ...
+
+    def highest(self) -> float: ...
+
+
+def value(x: float | Schedule, progress: Progress) -> float:
+    """The number that a constant or a schedule stands for at this step."""
+    return x(progress) if callable(x) else float(x)
+
+
+def capped_warmup(x: float | Schedule, progress: Progress) -> str | None:
+    """The sentence that says how a warm-up longer than the run is cut, or None when it fits (or there is none)."""
+    return x.cap_message(progress) if isinstance(x, _Ramp) else None
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Multiplies and compares the fields that a class calls rates."""
+
+    rates: ClassVar[tuple[str, ...]] = ()
+
+    def scaled(self: Self_, factor: float) -> Self_:
+        return replace(self, **{name: getattr(self, name) * factor for name in self.rates})
+
+    def highest(self) -> float:
+        return max(getattr(self, name) for name in self.rates)
+
+
+@dataclass(frozen=True)
+class Constant(_Rates):
+    rates = ("value",)
+    value: float
+
+    def __call__(self, progress: Progress) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clock(_Rates):
+    """Counts steps, or whole epochs.
+
+    Args:
+        per_epoch: The value changes once an epoch, at its start.
+        offset: Added to the count: 1 for code that counts from 1 (SupContrast's epochs, MSN's steps).
+        stretch: The curve is that of a run this much longer and is cut at the end (MSN: 1.25).
+    """
+
+    per_epoch: bool = False
+    offset: int = 0
+    stretch: float = 1.0
+
+    def count(self, progress: Progress) -> float:
+        return (progress.epoch if self.per_epoch else progress.step) + self.offset
+
+    def length(self, progress: Progress) -> float:
+        return (progress.epochs if self.per_epoch else progress.total) * self.stretch
+
+
+@dataclass(frozen=True)
+class Linear(_Clock):
+    """``start`` to ``end`` in a straight line (EMA momentum of MSN and I-JEPA)."""
+
+    rates = ("start", "end")
+    start: float
+    end: float
+
+    def __call__(self, progress: Progress) -> float:
+        done = min(self.count(progress) / self.length(progress), 1.0)
+        return self.start + (self.end - self.start) * done
+
+
+@dataclass(frozen=True)
+class Cosine(_Clock):
+    """``start`` to ``end`` along half a cosine: ``end + (start - end) (1 + cos(pi k / K)) / 2``.
+
+    EMA momentum of BYOL (``byol/utils/schedules.py``: 1 - (1 - base) (cos(pi k / K) + 1) / 2) and DINO; learning rate
+    of MoCo, PCL, SimSiam (``per_epoch``) and SupContrast (``per_epoch``, ``offset=1``, ``end = start * rate^3``).
+    """
+
+    rates = ("start", "end")
+    start: float
+    end: float = 0.0
+
+    def __call__(self, progress: Progress) -> float:
+        return _half_cosine(self.start, self.end, self.count(progress), int(self.length(progress)))
+
+
+@dataclass(frozen=True)
+class Step(_Rates):
+    """``base``, multiplied when an epoch (from 0) reaches a milestone.
+
+    Args:
+        base: Value before the first milestone.
+        milestones: Epochs, ascending. Authors who count from 1 and test ``epoch > milestone`` mean the same epochs;
+            those who count from 0 and test ``epoch > milestone`` (MiCE) decay one epoch later: ``offset=-1``.
+        gamma: Factor at every milestone, or one factor *of the base* per milestone (InvaSpread: 0.1, 0.05, 0.01).
+        offset: Added to the epoch.
+    """
+
+    rates = ("base",)
+    base: float
+    milestones: Sequence[float]
+    gamma: float | Sequence[float] = 0.1
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # lists of a config: make them hashable
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones must ascend, got {list(self.milestones)}")
+        if isinstance(self.gamma, Sequence):
+            object.__setattr__(self, "gamma", tuple(self.gamma))
+            if len(self.gamma) != len(self.milestones):
+                raise ValueError(f"gamma lists {len(self.gamma)} factors for {len(self.milestones)} milestones")
+
+    def __call__(self, progress: Progress) -> float:
+        passed = sum(progress.epoch + self.offset >= milestone for milestone in self.milestones)
+        if isinstance(self.gamma, tuple):
+            return self.base * (1.0, *self.gamma)[passed]
+        return self.base * float(self.gamma) ** passed  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ramp(_Clock):
+    """The straight line in front of a curve.
+
+    Args:
+        warmup_epochs: Length of the warm-up. One that does not fit the run is cut to a tenth of the run.
+        warmup_steps: The same in steps, for code that rounds its own way; used instead when given.
+        style: ``fraction``: at count k the value is ``start + (peak - start) k / n``, so the peak is reached one step
+            after the warm-up (SimCLR, BYOL, Barlow Twins, MoCo v3, MAE). ``linspace``: ``np.linspace(start, peak, n)``,
+            whose last value is the peak already, so that the curve repeats it (SwAV, DINO).
+    """
+
+    start: float = 0.0
+    warmup_epochs: float = 0.0
+    warmup_steps: int | None = None
+    style: str = "fraction"
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise ValueError(f"style {self.style!r} of a warm-up is unknown; {nearest(self.style, STYLES)}")
+        if self.warmup_epochs < 0 or (self.warmup_steps or 0) < 0:
+            raise ValueError(f"a warm-up cannot be negative: epochs {self.warmup_epochs}, steps {self.warmup_steps}")
+
+    def asked(self, progress: Progress) -> float:
+        """Length of the warm-up in counts as configured."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps / progress.steps_per_epoch if self.per_epoch else self.warmup_steps
+        return self.warmup_epochs if self.per_epoch else self.warmup_epochs * progress.steps_per_epoch
+
+    def warmup(self, progress: Progress) -> float:
+        """Length of the warm-up in counts as used: a run that only warms up would never train at its rate."""
+        run = progress.epochs if self.per_epoch else progress.total
+        asked = self.asked(progress)
+        return asked if asked < run else float(run // 10)
+
+    def cap_message(self, progress: Progress) -> str | None:
+        asked, used = self.asked(progress), self.warmup(progress)
+        if asked == used:
+            return None
+        unit, run = ("epochs", progress.epochs) if self.per_epoch else ("steps", progress.total)
+        return f"the warm-up of {asked:g} {unit} does not fit a run of {run} {unit}: cut to {used:g} {unit}"
+
+    def ramp(self, count: float, warmup: float, peak: float) -> float:
+        parts = max(warmup - 1, 1) if self.style == "linspace" else warmup
+        return self.start + (peak - self.start) * min(count / parts, 1.0)
+
+
+STYLES = ("fraction", "linspace")
+
+
+@dataclass(frozen=True)
+class WarmupCosine(_Ramp):
+    """Linear warm-up from ``start`` to ``peak``, then half a cosine from ``peak`` to ``end`` over the rest of the run.
+
+    SimCLR (``tf2/model.py``: WarmUpAndCosineDecay), BYOL, SwAV (``style=linspace``), Barlow Twins and VICReg
+    (``end_factor=0.001``), MoCo v3 and MAE (fractional epochs are steps), MSN (``offset=1, stretch=1.25``).
+
+    Args:
+        peak: Value at the end of the warm-up.
+        end: Value that the cosine runs to; it is reached one step after the run's last.
+        end_factor: The same as a part of the peak; used instead when given.
+    """
+
+    rates = ("start", "peak", "end")
+    peak: float
+    end: float = 0.0
+    end_factor: float | None = None
+
+    def __call__(self, progress: Progress) -> float:
+        count, warmup = self.count(progress), self.warmup(progress)
+        if warmup and count < warmup:
+            return self.ramp(count, warmup, self.peak)
+        end = self.end if self.end_factor is None else self.end_factor * self.peak
+        return _half_cosine(self.peak, end, count - warmup, int(self.length(progress)) - warmup)
+
+
+@dataclass(frozen=True)
+class Warmup(_Ramp):
+    """Linear warm-up in front of another schedule, whose own clock runs from the start of the run.
+
+    Args:
+        after: What follows (SupContrast and i-Mix: a cosine per epoch; MiCE: steps; DINO's temperature: a constant).
+        toward: The warm-up runs to the value of this schedule at its end; None: of ``after``. SupContrast's and i-Mix's
+            authors compute that value by a formula of its own, slightly off the curve that follows.
+    """
+
+    after: Any  # Schedule
+    toward: Any = None  # Schedule or None
+
+    def __call__(self, progress: Progress) -> float:
+        count, warmup = self.count(progress), self.warmup(progress)
+        if not warmup or count - self.offset >= warmup:
+            return self.after(progress)
+        end = round(warmup * progress.steps_per_epoch if self.per_epoch else warmup)
+        return self.ramp(count, warmup, (self.toward or self.after)(replace(progress, step=end)))
+
+    def scaled(self, factor: float) -> Warmup:
+        toward = None if self.toward is None else self.toward.scaled(factor)
+        return replace(self, start=self.start * factor, after=self.after.scaled(factor), toward=toward)
+
+    def highest(self) -> float:
+        return max(self.start, self.after.highest())
+
+
+def _half_cosine(start: float, end: float, count: float, length: float) -> float:
+    """``start`` at count 0, ``end`` from ``length`` on."""
+    done = min(count / length, 1.0) if length > 0 else 1.0
+    return end + (start - end) * (1.0 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,46 @@
+"""What a run leaves at its end: the table, the curves, and summary.json, which says that it is finished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ssl_zoo.evaluation import baselines
+from ssl_zoo.report.curves import save_curves
+from ssl_zoo.report.summary import Row, run_files, table
+
+SUMMARY = "summary.json"
+NOTE = "probe: linear, online (method) or after training (others); kNN: weighted vote, k and temperature of callbacks.online_knn"
+
+
+def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: float) -> dict[str, Any]:
+    """Measure the baselines, draw the curves, write ``summary.json`` and print the table.
+
+    Returns:
+        What ``summary.json`` holds: the latest metrics, baselines in percent, seconds of training.
+    """
+    numbers: dict[str, Any] = {**method.metrics, "seconds": round(seconds, 1)}
+    rows = [Row(cfg.card.name, method.metrics.get("probe/top1"), method.metrics.get("knn/top1"))]
+    judged = data.info.classes is not None and data.val_loader() is not None
+    if cfg.report and judged:
+        for name, found in _baselines(cfg, method, data).items():
+            numbers[name] = found
+            rows.append(Row(name, found["linear"], found["knn"]))
+    if cfg.report and (run_dir / "metrics.csv").is_file():
+        levels = {f"{row.name} (probe)": row.probe for row in rows[1:] if row.probe is not None}
+        save_curves(run_dir, levels)
+    (run_dir / SUMMARY).write_text(json.dumps(numbers, indent=2) + "\n")
+    Console().print(table(rows, run_files(run_dir), NOTE))
+    return numbers
+
+
+def _baselines(cfg: DictConfig, method: Any, data: Any) -> dict[str, dict[str, float]]:
+    device = method.device
+    return {
+        "untrained network": baselines.untrained(cfg, data, device),
+        "raw pixels": baselines.raw_pixels(data, device),
+    }

@@ -1,0 +1,106 @@
+"""The table at the end of a run: what was learned, against what was there before any training, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+# Where a run keeps what its reader wants next, in the order in which it is shown; relative to the run folder.
+FILES = {
+    "checkpoint": "checkpoints/last.ckpt",
+    "configuration": "config.yaml",
+    "metrics": "metrics.csv",
+    "tensorboard": "tensorboard",
+    "curves": "curves.png",
+    "views": "views.png",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Accuracies of one set of features on the validation set, top-1 in percent; None: not measured."""
+
+    name: str
+    probe: float | None = None
+    knn: float | None = None
+
+
+def run_files(run_dir: str | Path) -> dict[str, Path]:
+    """The files of a run that are there, by what they are."""
+    return {name: Path(run_dir) / path for name, path in FILES.items() if (Path(run_dir) / path).exists()}
+
+
+def gains(rows: Sequence[Row]) -> list[Row]:
+    """The first row less each other row, in points: what the method adds to an untrained network, to raw pixels."""
+    first, *others = rows
+    return [
+        Row(f"gain over {other.name}", _minus(first.probe, other.probe), _minus(first.knn, other.knn))
+        for other in others
+    ]
+
+
+def table(rows: Sequence[Row], files: Mapping[str, Path] | None = None, note: str = "") -> RenderableType:
+    """The table at the end of a run.
+
+    Args:
+        rows: The method's accuracies first, then what it is measured against (untrained network, raw pixels).
+        files: Paths by what they are, as :func:`run_files` finds them; shown relative to the working directory.
+        note: How the numbers were taken (protocol, k, data), shown below them.
+
+    Returns:
+        Something for ``rich.console.Console().print``.
+    """
+    measured = [row for row in rows if row.probe is not None or row.knn is not None]
+    nothing = Text("No labelled validation set: nothing to compare.")
+    parts: list[RenderableType] = [_accuracies(rows) if measured else nothing]
+    if note and measured:
+        parts.append(Text(note, style="dim"))
+    if files:
+        parts += [Text(), _paths(files)]
+    return Group(*parts)
+
+
+def _accuracies(rows: Sequence[Row]) -> Table:
+    out = Table(title="Validation top-1", title_justify="left", title_style="bold")
+    out.add_column("features")
+    out.add_column("linear probe", justify="right")
+    out.add_column("kNN", justify="right")
+    for i, row in enumerate(rows):
+        style = "bold" if i == 0 else ""
+        out.add_row(Text(row.name), _percent(row.probe), _percent(row.knn), style=style, end_section=i == len(rows) - 1)
+    for row in gains(rows):
+        if row.probe is not None or row.knn is not None:
+            out.add_row(Text(row.name), _points(row.probe), _points(row.knn))
+    return out
+
+
+def _paths(files: Mapping[str, Path]) -> Table:
+    out = Table.grid(padding=(0, 2))
+    out.add_column(style="dim", no_wrap=True)
+    out.add_column(overflow="fold")
+    for name, path in files.items():
+        out.add_row(name, Text(_short(path)))
+    return out
+
+
+def _short(path: Path) -> str:
+    """Relative to the working directory where that is shorter to copy, else absolute."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f}"

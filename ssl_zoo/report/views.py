@@ -1,0 +1,123 @@
+"""Pictures of what a method sees: the first rows of the first training batch, beside the images they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.augmentations.views import Normalize, ViewPipeline
+from ssl_zoo.data.damage import Damage, readable
+from ssl_zoo.data.sampler import order
+
+CELL = 1.25  # inches
+
+
+def save_views(
+    pipeline: ViewPipeline,
+    images: Sequence[Tensor],
+    path: str | Path,
+    seed: int = 0,
+    rows: int = 8,
+) -> Path:
+    """Draw a grid with one row per image: the image, then its views in the order in which the method gets them.
+
+    The draws are those of the first training batch, and drawing has no effect on any other random number.
+
+    Args:
+        pipeline: Makes the views; its normalisation is undone for the picture.
+        images: uint8 ``[C, H, W]``, of any sizes: row i sits in slot i of the epoch.
+        path: PNG to write; its folder is made.
+        seed: Of the run.
+        rows: At most so many images.
+
+    Returns:
+        ``path``.
+    """
+    images = list(images[:rows])
+    if not images:
+        raise ValueError("there is no image to draw")
+    views = [_views(pipeline, image, seed, slot) for slot, image in enumerate(images)]
+    shown = [
+        [picture(image / 255.0), *(picture(denormalize(view, pipeline.normalize)) for view in row)]
+        for image, row in zip(images, views, strict=True)
+    ]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _grid(shown, ["original", *_titles(pipeline, views[0])]).savefig(path, dpi=100)
+    return path
+
+
+def save_data_views(data: Any, path: str | Path, rows: int = 8) -> Path:
+    """:func:`save_views` for a data module: the samples that the first batch of epoch 0 begins with."""
+    return save_views(data.views, first_images(data, rows), path, data.seed, rows)
+
+
+def first_images(data: Any, rows: int) -> list[Tensor]:
+    """The first training samples in the order of epoch 0; damaged files are replaced as they will be in training."""
+    found = []
+    for index in order(data.seed, 0, len(data.train))[:rows].tolist():
+        sample = readable(data.train, index)
+        if sample.image is None:
+            Damage(data.train.damage_limit, len(data.train)).add(sample.damaged)  # raises, as training would
+        else:
+            found.append(sample.image)
+    return found
+
+
+def preview(cfg: DictConfig, path: str | Path = "preview.png") -> Path:
+    """Draw the views of a configuration of ``train``: ``ssl-zoo preview augmentation=byol data=cifar10``.
+
+    No network is built, and nothing is trained.
+    """
+    from ssl_zoo.build import build_data  # imports every part of the library, which the plots of a run do not need
+
+    return save_data_views(build_data(cfg), path)
+
+
+def denormalize(view: Tensor, normalize: Normalize) -> Tensor:
+    """A normalised view ``[C, H, W]`` back in [0, 1]; clipped, because interpolation may overshoot."""
+    offset, scale = (normalize.get_buffer(name).cpu() for name in ("offset", "scale"))
+    return ((view.cpu() - offset) / scale).clamp(0, 1)
+
+
+def picture(image: Tensor) -> np.ndarray:
+    """``[C, H, W]`` in [0, 1] -> ``[H, W]`` grey or ``[H, W, 3]`` colour; other channels (depth) are left out."""
+    image = image[:3] if len(image) >= 3 else image[:1]
+    return image.permute(1, 2, 0).squeeze(-1).cpu().numpy()
+
+
+def _views(pipeline: ViewPipeline, image: Tensor, seed: int, slot: int) -> list[Tensor]:
+    """All views of one image, made one sample at a time, so that images may have different sizes."""
+    draw = Draw(stream_key(seed, "train", epoch=0), torch.tensor([slot]))
+    return [view.cpu() for view in pipeline.full(image, draw)]
+
+
+def _titles(pipeline: ViewPipeline, views: Sequence[Tensor]) -> list[str]:
+    n_global, _ = pipeline.counts
+    kinds = [f"view {i}" if i < n_global else f"local {i - n_global}" for i in range(len(views))]
+    return [f"{kind}, {view.shape[-1]} px" for kind, view in zip(kinds, views, strict=True)]
+
+
+def _grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure:
+    # No pyplot: nothing global is touched, so that a notebook or a server can draw.
+    height, width = len(rows), len(titles)
+    figure = Figure(figsize=(width * CELL + 0.1, height * CELL + 0.35), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
+    axes = figure.subplots(height, width, squeeze=False)
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            # Nearest: a 32-pixel image shows its pixels instead of a smoothing that no method sees.
+            axes[i, j].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[i, j].set_axis_off()
+            axes[i, j].set_anchor("N")  # below its title, whatever its shape
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=8, fontweight="bold" if title == "original" else "normal")
+    return figure

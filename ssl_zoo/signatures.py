@@ -1,0 +1,129 @@
+"""Check every ``_target_`` of a configuration against the signature that it will be called with."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ssl_zoo.errors import nearest
+
+SPECIAL = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+# What the builder hands over itself, so that no configuration lists it.
+INJECTED = ("data_info",)
+
+
+def problems(node: Any, path: str = "") -> Iterator[str]:
+    """One sentence for every unknown name, missing argument and value of a wrong type below ``node``."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield from _call_problems(node, path)
+        for key, value in node.items():
+            yield from problems(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from problems(value, f"{path}.{i}")
+
+
+def locate(target: str) -> Any:
+    """Import ``package.module.Name``; ``LookupError`` says which part is missing and what is near."""
+    parts = target.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:cut])
+        try:
+            found: Any = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and not name.startswith(error.name):
+                raise LookupError(f"{name} needs the package {error.name!r}, which is not installed") from None
+            continue
+        for part in parts[cut:]:
+            if not hasattr(found, part):
+                raise LookupError(f"{name} has no {part!r}; {nearest(part, [n for n in vars(found) if n[0] != '_'])}")
+            found = getattr(found, part)
+        return found
+    raise LookupError(f"there is no module {parts[0]!r}")
+
+
+def _call_problems(node: dict[str, Any], path: str) -> Iterator[str]:
+    try:
+        call = locate(str(node["_target_"]))
+    except LookupError as error:
+        yield f"{path}._target_={node['_target_']}: {error}"
+        return
+    given = {str(key): value for key, value in node.items() if key not in SPECIAL}
+    yield from argument_problems(call, given, path, partial=bool(node.get("_partial_")))
+
+
+def argument_problems(call: Callable[..., Any], given: dict[str, Any], path: str, partial: bool = False) -> Iterator[str]:
+    """Sentences about keyword arguments that ``call`` does not take, lacks, or takes as another type."""
+    try:
+        parameters = inspect.signature(call).parameters
+    except ValueError:
+        return  # a builtin without a signature: it judges its own arguments
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(call)
+    name = getattr(call, "__name__", str(call))
+    for key, value in given.items():
+        if key not in parameters:
+            if not open_ended:
+                yield f"{path}.{key}: {name} has no argument {key!r}; {nearest(key, [p for p in parameters if p != 'self'])}"
+        elif key in hints and not fits(value, hints[key]):
+            yield f"{path}.{key}={value!r}: {name} wants {describe(hints[key])}, got {type(value).__name__}"
+    for key, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and not partial and key not in given and key not in (*INJECTED, "self"):
+            yield f"{path}: {name} needs {key!r}, which is not set"
+
+
+def _hints(call: Callable[..., Any]) -> dict[str, Any]:
+    target = call.__init__ if inspect.isclass(call) else call  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError, AttributeError):
+        return {}  # annotations of another library that cannot be evaluated here
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain config value can stand for ``hint``; what is built from a ``_target_`` is not judged."""
+    if isinstance(value, dict) and "_target_" in value or hint is Any:
+        return True
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in typing.get_args(hint))
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str)
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return not _is_built(origin or hint)
+    return True
+
+
+def _is_built(hint: Any) -> bool:
+    """Whether a hint names something that only a ``_target_`` can make: a network, a head, a schedule, a recipe."""
+    return hint is Callable or (inspect.isclass(hint) and hint.__module__.startswith(("torch", "ssl_zoo")))
+
+
+def describe(hint: Any) -> str:
+    """A hint in words: ``float or a schedule``."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(option) for option in typing.get_args(hint))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
+    return words.get(hint, f"a {getattr(hint, '__name__', str(hint)).lower()} (a node with _target_)")

@@ -1,0 +1,276 @@
+"""A process that trains: reads the resolved configuration of a run folder, builds, fits, reports.
+
+``python -m ssl_zoo.worker RUN_DIR`` is one rank of a run with several processes; a run with one process calls
+:func:`run` directly. No worker ever sees Hydra, so that a sweep is never started twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from ssl_zoo import build, distributed
+from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
+from ssl_zoo.config import config_hash, divisible, plain
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.methods.base import Method
+from ssl_zoo.report import finish, start
+
+CONFIG = "config.yaml"
+TERMINATED = 143  # what a shell reports for a process that SIGTERM ended
+
+
+def devices_of(cfg: DictConfig) -> int:
+    """How many processes a node runs: ``trainer.devices``, or all devices for -1."""
+    wanted = cfg.trainer.devices
+    if wanted != -1:
+        return int(wanted)
+    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.cuda.device_count() if on_gpu else 1
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """What only the machine can tell: the accelerator exists, has enough devices, and the batch splits over them."""
+    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu: torch finds no GPU here; use trainer=cpu, or trainer=auto")
+    devices = devices_of(cfg)
+    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    if on_gpu and devices > torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPU(s)")
+    found = list(divisible(cfg, devices))
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def precision_of(cfg: DictConfig) -> str:
+    """``trainer.precision``, where ``auto`` is a rule on the hardware, never a timing."""
+    wanted = str(cfg.trainer.precision)
+    if wanted != "auto":
+        return wanted
+    if cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+def make_trainer(
+    callbacks: list[pl.Callback],
+    loggers: list[Any],
+    precision: str,
+    accelerator: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: Literal["auto", "ddp"] = "auto",
+    max_epochs: int = 20,
+    max_steps: int = -1,
+    accumulate: int = 1,
+    clip: dict[str, Any] | None = None,
+    log_every: int = 10,
+    deterministic: bool = False,
+    compile: bool = False,
+    checkpoint_every: int | None = None,
+) -> pl.Trainer:
+    """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation."""
+    several = strategy == "ddp" or devices * num_nodes > 1
+    # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
+    plan: Strategy | str = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False) if several else "auto"
+    bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=plan,
+        plugins=[LightningEnvironment()] if several and "SLURM_JOB_ID" not in os.environ else None,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=max_epochs,
+        max_steps=max_steps,
+        accumulate_grad_batches=accumulate,
+        log_every_n_steps=log_every,
+        deterministic=deterministic,
+        callbacks=callbacks,
+        logger=loggers,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+
+
+def _quiet() -> None:
+    """Silence Lightning's remarks that our own screen says better or that are wrong here."""
+    import logging
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*The number of training batches.*",
+        ".*`training_step` returned.*",
+        ".*defined a `validation_step`.*",
+        ".*Checkpoint directory.*",
+        ".*isinstance.treespec.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=text)
+
+
+def build_run(cfg: DictConfig) -> tuple[Method, Any]:
+    """Data and method of a configuration; a wrong one ends here, before anything is trained."""
+    data = build.build_data(cfg)
+    return build.build_method(cfg, data.info), data
+
+
+def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None) -> dict[str, Any]:
+    """Train in this process (or as one rank of several) and return the numbers of the table at the end.
+
+    Args:
+        cfg: Checked configuration with ``run_dir`` filled in; ``resume`` is null or the path of a checkpoint.
+        run_dir: Where everything is written.
+        built: What :func:`build_run` gave, if the caller has built already.
+    """
+    _quiet()
+    method, data = built or build_run(cfg)
+    loggers = [build.instantiate(node, _convert_="all") for node in (cfg.logger or {}).values() if node]
+    callbacks = [build.instantiate(node, _convert_="all") for node in (cfg.callbacks or {}).values() if node]
+    record = build.run_record(cfg, config_hash(plain(cfg)), data.info)
+    callbacks.append(RunCheckpoint(run_dir, record, every=cfg.trainer.checkpoint_every))
+    options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
+    trainer = make_trainer(callbacks, loggers, **options)
+    method.bind(data.batch_size)
+    resume = _resume_point(cfg, method, loggers)
+    if cfg.trainer.compile:
+        method.backbone.compile()
+        for teacher in (m for m in method.modules() if type(m).__name__ == "EMA"):
+            teacher.net.compile()
+    if trainer.is_global_zero:
+        start.show(cfg, run_dir, method, data, resume, trainer.world_size)
+    began = time.perf_counter()
+    try:
+        trainer.fit(method, datamodule=data, ckpt_path=resume)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ConfigError(
+                f"the disk of {run_dir} is full; the previous last.ckpt is whole: free some space and continue with resume=auto"
+            ) from None
+        raise
+    if not trainer.is_global_zero:
+        return {}
+    return finish.finish(cfg, run_dir, method, data, time.perf_counter() - began)
+
+
+def _resume_point(cfg: DictConfig, method: Method, loggers: list[Any]) -> str | None:
+    """Check the checkpoint to continue from, and cut the metrics that were written after it."""
+    if cfg.resume is None:
+        return None
+    checkpoint = build.read_checkpoint(cfg.resume)
+    build.load_state(method, checkpoint["state_dict"], str(cfg.resume))
+    for logger in loggers:
+        if hasattr(logger, "truncate"):
+            logger.truncate(int(checkpoint["global_step"]))
+    return str(cfg.resume)
+
+
+def launch(cfg: DictConfig, run_dir: Path) -> int:
+    """Start one process per device of this node and wait; the first that fails ends the others."""
+    devices = devices_of(cfg)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PL_", "TORCHELASTIC"))}
+    environment.setdefault("MASTER_ADDR", "127.0.0.1")
+    environment.setdefault("MASTER_PORT", str(_free_port()))
+    environment.setdefault("NODE_RANK", "0")
+    environment["WORLD_SIZE"] = str(devices * cfg.trainer.num_nodes)
+    if "OMP_NUM_THREADS" not in environment and cfg.trainer.accelerator == "cpu":
+        environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // devices, 1))
+    command = [sys.executable, "-m", "ssl_zoo.worker", str(run_dir)]
+    ranks = [
+        subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(i), "RANK": str(i)}) for i in range(devices)
+    ]
+    return _wait(ranks)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+    """Exit code of the run: 0 when all ranks end well, else the first failure's; signals reach every rank."""
+    import signal
+
+    held = signal.signal(signal.SIGTERM, lambda *_: [rank.terminate() for rank in ranks])
+    try:
+        while True:
+            codes = [rank.poll() for rank in ranks]
+            failed = [code for code in codes if code]
+            if failed:
+                time.sleep(5.0 if failed[0] == TERMINATED else 1.0)  # let the others say what they have to say
+                return failed[0]
+            if all(code == 0 for code in codes):
+                return 0
+            time.sleep(0.1)
+    finally:
+        for rank in ranks:
+            if rank.poll() is None:
+                rank.kill()
+        signal.signal(signal.SIGTERM, held)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_config(cfg: DictConfig, run_dir: Path) -> None:
+    """The resolved configuration of a run, from which ranks, evaluation and resuming read."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(plain(cfg)), run_dir / CONFIG)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """One rank."""
+    (folder,) = argv if argv is not None else sys.argv[1:]
+    run_dir = Path(folder)
+    cfg = OmegaConf.load(run_dir / CONFIG)
+    assert isinstance(cfg, DictConfig)
+    try:
+        run(cfg, run_dir)
+    except Terminated as error:
+        print(error, file=sys.stderr) if distributed.is_main() else None
+        return TERMINATED
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the run in a folder has reached its end (it has written its summary)."""
+    return (run_dir / finish.SUMMARY).is_file()
+
+
+def find_run(cfg: DictConfig, run_dir: Path) -> Path | None:
+    """The newest run with the same configuration hash, in this folder or beside it (``resume=auto``)."""
+    wanted = config_hash(plain(cfg))
+    siblings = [path for path in run_dir.parent.glob("*") if path.is_dir() and path != run_dir]
+    siblings.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in [run_dir, *siblings]:
+        record = folder / "run.json"
+        if record.is_file() and json.loads(record.read_text())["hash"] == wanted:
+            return folder
+    return None
+
+
+def write_record(cfg: DictConfig, run_dir: Path) -> None:
+    (run_dir / "run.json").write_text(json.dumps({"hash": config_hash(plain(cfg))}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Tiny methods and batches, and Lightning's order of hooks without a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from ssl_zoo import build, config
+from ssl_zoo.augmentations.rng import BatchRNG
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import rank, world_size
+from ssl_zoo.methods.base import Method
+from ssl_zoo.optim.schedules import Progress
+
+CONF = Path(__file__).parent.parent / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+SIZE, ROWS, CLASSES = 16, 8, 4
+TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "backbone.width=4", "report=false"]
+
+
+def tiny_config(name: str, extra: Sequence[str] = ()) -> DictConfig:
+    """A method at the small scale, with every head and memory narrow enough for a test of milliseconds."""
+    cfg = config.load([f"method={name}", *TINY, *extra])
+    _narrow(cfg.method)
+    return cfg
+
+
+def _narrow(node: Any) -> None:
+    for key, value in node.items():
+        if key in ("projector", "predictor"):
+            value.hidden = [min(width, 16) for width in value.hidden]
+            value.out_features = min(value.out_features, 8)
+        if key in ("queue_size", "prototypes") and value:
+            node[key] = 2 * ROWS
+        if key == "queue_start":
+            node[key] = 0
+
+
+def info() -> DataInfo:
+    return DataInfo(samples=64, classes=CLASSES, image_size=SIZE, channels=3, batch_size=ROWS)
+
+
+def tiny_method(name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> Method:
+    """Built from the configuration, bound to its optimizer, in training mode."""
+    cfg = tiny_config(name, extra)
+    method = build.build_method(cfg, info()).to(dtype)
+    method.progress = Progress(step=0, total=8, steps_per_epoch=4)
+    method.bind(ROWS)
+    return method.train()
+
+
+def view_sizes(name: str, extra: Sequence[str] = ()) -> list[int]:
+    views = config.plain(tiny_config(name, extra))["augmentation"]["views"]
+    views = sorted(views, key=lambda view: view.get("kind", "global") != "global")
+    return [view["size"] for view in views for _ in range(view.get("count", 1))]
+
+
+def tiny_batch(sizes: Sequence[int], step: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+    """The local rows of a global batch of ``ROWS`` that is the same for any number of processes."""
+    generator = torch.Generator().manual_seed(100 + step)
+    share = ROWS // world_size()
+    own = slice(rank() * share, (rank() + 1) * share)
+    views = [torch.randn(ROWS, 3, size, size, generator=generator, dtype=torch.float64).to(dtype)[own] for size in sizes]
+    index = torch.randperm(64, generator=generator)[:ROWS][own]
+    label = torch.randint(0, CLASSES, (ROWS,), generator=generator)[own]
+    slot = torch.arange(ROWS)[own] + step * ROWS
+    return Batch(views, index, label, BatchRNG(seed=0, epoch=0, micro=step, slot=slot))
+
+
+def train_step(method: Method, batch: Batch) -> dict[str, Any]:
+    """One optimizer step in the order that Lightning and the base keep."""
+    torch.manual_seed(0)
+    method.begin_micro_batch(first=True)
+    out = method.training_loss(batch)
+    method.bound.optimizer.zero_grad(set_to_none=True)
+    out["loss"].backward()
+    method.on_after_backward()
+    _average_gradients(method)
+    method.configure_gradient_clipping(method.bound.optimizer)
+    gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+    method.bound.optimizer.step()
+    step = method.progress.step + 1
+    method.progress = Progress(step, method.progress.total, method.progress.steps_per_epoch)
+    return {"loss": out["loss"].detach(), "gradients": gradients}
+
+
+def _average_gradients(method: Method) -> None:
+    """What DDP does."""
+    if world_size() > 1:
+        for p in method.parameters():
+            if p.grad is not None:
+                torch.distributed.all_reduce(p.grad)
+                p.grad /= world_size()

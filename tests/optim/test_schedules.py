@@ -1,0 +1,121 @@
+import math
+import pickle
+
+import pytest
+
+from ssl_zoo.optim.schedules import Constant, Cosine, Linear, Progress, Step, Warmup, WarmupCosine, capped_warmup, value
+
+RUN = {"total": 100, "steps_per_epoch": 10}
+
+
+def at(schedule, *steps, **run):
+    return [schedule(Progress(step, **{**RUN, **run})) for step in steps]
+
+
+def test_progress_counts_epochs_and_a_cut_last_one():
+    progress = Progress(step=25, total=95, steps_per_epoch=10)
+    assert (progress.epoch, progress.epochs) == (2, 10)
+    assert progress.fraction == pytest.approx(25 / 95)
+
+
+def test_value_of_a_number_and_of_a_schedule():
+    progress = Progress(50, **RUN)
+    assert value(0.5, progress) == 0.5
+    assert value(Linear(0.0, 1.0), progress) == 0.5
+
+
+def test_cosine_starts_halves_and_ends():
+    assert at(Cosine(1.0, 0.0), 0, 50, 100) == pytest.approx([1.0, 0.5, 0.0], abs=1e-12)
+    assert at(Cosine(0.996, 1.0), 25) == pytest.approx([1 - 0.004 * (math.cos(math.pi / 4) + 1) / 2])
+
+
+def test_cosine_per_epoch_changes_at_epochs_only():
+    first, last, second = at(Cosine(0.03, per_epoch=True), 0, 9, 10)
+    assert (first, last) == (0.03, 0.03)
+    assert second == pytest.approx(0.015 * (1 + math.cos(math.pi / 10)))
+
+
+def test_linear_stretched_is_cut_before_its_end():
+    assert at(Linear(0.0, 1.0, stretch=1.25), 100) == pytest.approx([0.8])
+
+
+def test_fraction_warmup_reaches_the_peak_one_step_after_it():
+    schedule = WarmupCosine(1.0, warmup_epochs=1)
+    assert at(schedule, 0, 1, 9, 10, 55) == pytest.approx([0.0, 0.1, 0.9, 1.0, 0.5])
+    assert at(schedule, 100) == pytest.approx([0.0], abs=1e-12)
+
+
+def test_linspace_warmup_holds_the_peak_twice():
+    schedule = WarmupCosine(1.0, warmup_epochs=1, start=0.1, style="linspace")
+    assert at(schedule, 0, 1, 9, 10) == pytest.approx([0.1, 0.2, 1.0, 1.0])
+
+
+def test_end_factor_is_a_part_of_the_peak_also_when_scaled():
+    assert at(WarmupCosine(0.2, end_factor=0.001).scaled(8), 0, 100) == pytest.approx([1.6, 0.0016])
+
+
+def test_warmup_steps_replace_epochs():
+    assert at(WarmupCosine(1.0, warmup_epochs=5, warmup_steps=4), 1, 4) == pytest.approx([0.25, 1.0])
+
+
+@pytest.mark.parametrize(("epochs", "used"), [(9.9, 99), (10, 10), (1000, 10)])
+def test_warmup_that_does_not_fit_is_cut_to_a_tenth(epochs, used):
+    schedule = WarmupCosine(1.0, warmup_epochs=epochs)
+    assert at(schedule, used) == pytest.approx([1.0])
+    assert at(schedule, used - 1) == pytest.approx([(used - 1) / used])
+
+
+def test_capped_warmup_says_so():
+    progress = Progress(0, **RUN)
+    assert capped_warmup(WarmupCosine(1.0, warmup_epochs=40), progress) == (
+        "the warm-up of 400 steps does not fit a run of 100 steps: cut to 10 steps"
+    )
+    assert capped_warmup(WarmupCosine(1.0, warmup_epochs=9), progress) is None
+    assert capped_warmup(0.1, progress) is None
+
+
+def test_run_of_a_few_steps_trains_at_the_peak_at_once():
+    assert at(WarmupCosine(1.0, warmup_epochs=10), 0, total=2, steps_per_epoch=2) == [1.0]
+
+
+def test_step_decays_at_the_milestones():
+    assert at(Step(1.0, [2, 4]), 0, 19, 20, 40) == pytest.approx([1.0, 1.0, 0.1, 0.01])
+    assert at(Step(1.0, [2, 4], gamma=[0.1, 0.05]), 20, 40) == pytest.approx([0.1, 0.05])
+    assert at(Step(1.0, [2], offset=-1), 20, 30) == pytest.approx([1.0, 0.1])
+
+
+def test_step_refuses_what_makes_no_sense():
+    with pytest.raises(ValueError, match=r"milestones must ascend, got \[4, 2\]"):
+        Step(1.0, [4, 2])
+    with pytest.raises(ValueError, match="gamma lists 1 factors for 2 milestones"):
+        Step(1.0, [2, 4], gamma=[0.1])
+
+
+def test_warmup_runs_to_what_follows():
+    schedule = Warmup(Step(1.0, [1], gamma=0.5), warmup_epochs=2)
+    assert at(schedule, 0, 10, 20) == pytest.approx([0.0, 0.25, 0.5])
+    assert at(Warmup(Constant(1.0), toward=Constant(2.0), warmup_epochs=2), 10, 20) == pytest.approx([1.0, 1.0])
+
+
+def test_unknown_style_names_the_nearest():
+    with pytest.raises(ValueError, match="style 'linspac' of a warm-up is unknown; did you mean 'linspace'"):
+        WarmupCosine(1.0, style="linspac")
+    with pytest.raises(ValueError, match="a warm-up cannot be negative: epochs -1"):
+        WarmupCosine(1.0, warmup_epochs=-1)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Constant(0.3),
+        Linear(0.1, 0.3),
+        Cosine(0.3, 0.1),
+        Step(0.3, [2]),
+        WarmupCosine(0.3, 0.1, warmup_epochs=1),
+        Warmup(Step(0.3, [2]), warmup_epochs=1),
+    ],
+)
+def test_scaled_multiplies_every_value_and_survives_pickling(schedule):
+    doubled = pickle.loads(pickle.dumps(schedule.scaled(2.0)))
+    assert at(doubled, *range(0, 100, 7)) == pytest.approx([2 * x for x in at(schedule, *range(0, 100, 7))])
+    assert schedule.highest() == pytest.approx(0.3)

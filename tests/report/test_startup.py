@@ -1,0 +1,138 @@
+import shutil
+from collections import namedtuple
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from torch import nn
+
+from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
+from ssl_zoo.optim.schedules import Progress, WarmupCosine
+from ssl_zoo.report import startup
+
+INFO = DataInfo(samples=1000, classes=10, image_size=32, channels=3, batch_size=128)
+PROGRESS = Progress(step=0, total=40, steps_per_epoch=4)
+CONFIG = OmegaConf.create(
+    {
+        "card": {"name": "MoCo v2", "paper": "https://arxiv.org/abs/2003.04297", "year": 2020},
+        "recipe": {"source": "the authors' README", "expected": "67.5 % linear"},
+        "trainer": {"accumulate": 2},
+    }
+)
+
+
+class Toy(nn.Module):
+    """110 trained parameters, a frozen teacher with 100, and a queue of 1,024,000 bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(10, 10)
+        self.teacher = nn.ModuleDict({"net": nn.Linear(10, 10, bias=False)}).requires_grad_(False)
+        self.queue = nn.Module()
+        self.queue.register_buffer("keys", torch.zeros(2000, 128))
+        self.queue.register_buffer("cursor", torch.zeros(()))
+
+
+def bound(method: nn.Module, warmup_epochs: float = 1) -> BoundRecipe:
+    recipe = OptimizerRecipe(
+        partial(torch.optim.SGD, momentum=0.9),
+        {"lr": WarmupCosine(0.3, warmup_epochs=warmup_epochs), "weight_decay": 1e-4},
+        {"biases": {"match": "bias", "weight_decay": 0.0, "frozen_until": 7}},
+    )
+    return recipe.bind(method.named_parameters(), 256)
+
+
+def screen(config=CONFIG, info: DataInfo = INFO, progress: Progress = PROGRESS, **kwargs) -> dict[str, str]:
+    """The screen's lines by their first words; notes under ``note``."""
+    method = Toy()
+    recipe = bound(method, kwargs.pop("warmup_epochs", 1))
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(startup.screen(config, method, recipe, info, progress, kwargs.pop("run_dir", "run"), **kwargs))
+    rows = [row.strip("│ ") for row in capture.get().splitlines()]
+    pairs = [row.split("  ", 1) if "  " in row else row.split(": ", 1) for row in rows if row]
+    return {pair[0]: pair[-1].strip() for pair in pairs}
+
+
+def test_the_screen_tells_recipe_steps_samples_and_rates():
+    lines = screen(devices=2, augmentation="in batches on the device (cpu)")
+    assert lines["method"] == "MoCo v2  2020  https://arxiv.org/abs/2003.04297"
+    assert lines["recipe"] == "the authors' README; expected: 67.5 % linear"
+    assert lines["data"] == "1,000 samples, 10 classes, 3 x 32 x 32"
+    assert lines["augmentation"] == "in batches on the device (cpu)"
+    assert lines["steps"] == "40 (4 per epoch, 10 epochs)"
+    assert lines["samples per step"] == "256 = 2 devices x 64 x 2 accumulated"
+    assert lines["learning rate"] == "0 -> 0.3 (step 4) -> 0.0005708"  # 0.15 (1 + cos(35 pi / 36))
+    assert lines["parameters"] == "110 trained (backbone 110)"
+    assert lines["frozen"] == "teacher (100)"
+    assert lines["state"] == "queue.keys [2000, 128] 1.0 MB"
+    assert lines["default"].split() == ["1", "100", "0.3", "0.0001"]
+    assert lines["biases"].split() == ["1", "10", "0.3", "0", "step", "7"]
+
+
+def test_a_bare_configuration_has_no_empty_lines():
+    lines = screen(OmegaConf.create({}), DataInfo(1000, None, 32, 1, 128), Progress(8, 40, 4))
+    assert lines["method"] == "Toy" and "recipe" not in lines and "augmentation" not in lines
+    assert lines["data"] == "1,000 samples, unlabelled, 1 x 32 x 32"
+    assert lines["steps"] == "40 (4 per epoch, 10 epochs, from step 8)"
+    assert lines["samples per step"] == "128 = 1 device x 128"
+
+
+def test_a_capped_warmup_is_one_note_for_all_groups():
+    lines = screen(warmup_epochs=20, notes=["the probe is off"])
+    assert lines["note"] == "the probe is off"
+    messages = bound(Toy(), warmup_epochs=20).messages(Progress(0, 40, 4))
+    (note,) = startup.merged(messages)
+    assert note == "default, lr; biases, lr: the warm-up of 80 steps does not fit a run of 40 steps: cut to 4 steps"
+
+
+def test_a_constant_rate_is_one_number():
+    recipe = OptimizerRecipe(torch.optim.SGD, {"lr": 0.1}, lr_scale="absolute").bind(Toy().named_parameters(), 64)
+    assert startup.learning_rate(recipe, Progress(0, 40, 4)) == "0.1"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "copies"),
+    [(torch.optim.SGD, 0), (partial(torch.optim.SGD, momentum=0.9), 1), (torch.optim.AdamW, 2)],
+)
+def test_the_estimate_equals_what_torch_saves(optimizer, copies: int, tmp_path: Path):
+    method = Toy()
+    built = OptimizerRecipe(optimizer, {"lr": 0.1}).bind(method.named_parameters(), 256).optimizer
+    estimate = startup.checkpoint_bytes(method, built)
+    assert estimate == (110 + 100 + 2000 * 128 + 1 + copies * 110) * 4
+    method.backbone(torch.ones(1, 10)).sum().backward()
+    built.step()
+    torch.save({"state_dict": method.state_dict(), "optimizer": built.state_dict()}, tmp_path / "x.ckpt")
+    assert (tmp_path / "x.ckpt").stat().st_size == pytest.approx(estimate, rel=0.01)
+
+
+def test_shared_weights_are_counted_once():
+    method = nn.ModuleList([nn.Linear(10, 10, bias=False)] * 2)
+    assert startup.checkpoint_bytes(method, torch.optim.SGD(method.parameters(), lr=0.1)) == 400
+
+
+def test_too_little_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**7, 0, 2 * 10**6))
+    text = screen(run_dir=tmp_path / "not" / "yet" / "made")["checkpoints"]
+    assert text == "about 1.0 MB each, 1 kept; 2.0 MB free on this disk; NOT ENOUGH: 2.1 MB needed"
+
+
+def test_a_single_frozen_parameter_is_named():
+    method = nn.ModuleDict({"net": nn.Linear(3, 2)})
+    method["net"].bias.requires_grad_(False)
+    assert startup.frozen_parts(method) == ["net.bias (2)"]
+
+
+@pytest.mark.parametrize(("n", "words"), [(999, "999"), (1500, "1.5 k"), (11_200_000, "11.2 M"), (2 * 10**9, "2.0 G")])
+def test_count(n: int, words: str):
+    assert startup.count(n) == words
+
+
+@pytest.mark.parametrize(("n", "words"), [(999, "999 B"), (33_554_432, "33.6 MB"), (5 * 10**12, "5.0 TB")])
+def test_size(n: int, words: str):
+    assert startup.size(n) == words

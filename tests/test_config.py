@@ -1,0 +1,132 @@
+"""Every wrong word of a command line is named, with what was wanted and the nearest right name, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from ssl_zoo import build, config
+from ssl_zoo.errors import ConfigError
+
+
+def message(argv: list[str], deep: bool = False) -> str:
+    with pytest.raises(ConfigError) as caught:
+        cfg = config.load(argv)
+        config.quick_check(cfg)
+        if deep:
+            build.check_signatures(cfg)
+    return str(caught.value)
+
+
+def test_a_misspelt_method() -> None:
+    assert message(["method=bylo"]) == "method=bylo: there is no such method; did you mean 'byol'?"
+
+
+def test_a_misspelt_key() -> None:
+    wanted = "method.temprature: method has no 'temprature'; did you mean 'temperature'?"
+    assert message(["method.temprature=0.1"]) == wanted
+
+
+def test_a_misspelt_group_shows_the_nearest() -> None:
+    assert "the configuration has no 'metod'; did you mean 'method'?" in message(["metod=byol"])
+
+
+def test_all_wrong_names_at_once() -> None:
+    text = message(["method=bylo", "data=cifar11", "trainer.max_epoch=3"])
+    assert text.splitlines() == [
+        "method=bylo: there is no such method; did you mean 'byol'?",
+        "data=cifar11: there is no such data; did you mean 'cifar10'?",
+        "trainer.max_epoch: trainer has no 'max_epoch'; did you mean 'max_epochs'?",
+    ]
+
+
+def test_a_word_where_a_number_belongs() -> None:
+    text = message(["method.temperature=cold"], deep=True)
+    assert text == "method.temperature='cold': SimCLR wants a number, got str"
+
+
+def test_wrong_values_deep_inside_are_found_all_at_once() -> None:
+    text = message(["method.temperature=cold", "backbone.width=wide", "optimizer.values.lr.peak=high"], deep=True)
+    for line in (
+        "method.temperature='cold': SimCLR wants a number",
+        "backbone.width='wide': resnet8 wants a whole number",
+        "optimizer.values.lr.peak='high': WarmupCosine wants a number",
+    ):
+        assert line in text
+
+
+def test_a_batch_that_does_not_split() -> None:
+    text = message(["data.batch_size=100", "trainer.devices=3"])
+    assert "data.batch_size=100 (samples per step over all devices) does not divide by trainer.devices=3" in text
+    assert text.endswith("= 3; try data.batch_size=99 or 102")
+
+
+def test_a_missing_data_set(tmp_path: Path) -> None:
+    text = message(["data=cifar10", f"data.root={tmp_path}"])
+    assert f"data.root={tmp_path}: found no cifar-10-batches-py in {tmp_path}" in text
+    assert "data.download=true" in text
+
+
+def test_a_missing_folder() -> None:
+    text = message(["data=folder", "data.root=/nonexistent"])
+    assert "data.root=/nonexistent: there is no such folder" in text
+
+
+def test_a_checkpoint_that_is_not_there() -> None:
+    assert message(["resume=nowhere.ckpt"]).startswith("resume=nowhere.ckpt: there is no such file")
+
+
+def test_too_few_and_too_many_views() -> None:
+    text = message(["method=simclr", "augmentation=supervised"], deep=True)
+    assert "gives 1 global view(s) and SimCLR needs at least 2" in text
+    text = message(["method=simclr", "augmentation=swav_multicrop"], deep=True)
+    assert "local view(s) and SimCLR takes at most 0" in text
+
+
+def test_an_unknown_operation() -> None:
+    text = message(["augmentation.views=[{size: 32, count: 2, ops: [{image/flop: {p: 0.5}}]}]"], deep=True)
+    assert "augmentation.views.0.ops: " in text and "image/flip" in text
+
+
+def test_unreadable_overrides() -> None:
+    assert message(["method=[byol"]).startswith("cannot read 'method=[byol'")
+
+
+def test_a_sweep_is_expanded_in_hydras_order() -> None:
+    jobs = config.expand(["method=simclr,byol", "seed=0,1", "data=digits"])
+    assert jobs[1] == ["method=simclr", "seed=1", "data=digits"] and len(jobs) == 4
+
+
+@pytest.mark.parametrize("scale", ["small", "large"])
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "conf" / "method").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_method_has_a_recipe_that_passes_the_check(path: Path, scale: str) -> None:
+    cfg = config.load([f"method={path.stem}", f"scale={scale}"])
+    build.check_signatures(cfg)
+    assert cfg.recipe.name == f"{scale}/{path.stem}" and cfg.recipe.source
+
+
+def test_the_data_chooses_the_scale_and_the_command_line_wins(tmp_path: Path) -> None:
+    cfg = config.load(["data=imagenet", "method=byol"])
+    assert (cfg.recipe.name, cfg.scale.stem) == ("large/byol", "standard")
+    assert cfg.backbone._target_.endswith("resnet50") and cfg.method.projector.hidden == [4096]
+    cfg = config.load(["data=imagenet", "method=byol", "backbone=resnet18", "scale=small", "method.momentum=0.5"])
+    assert cfg.backbone._target_.endswith("resnet18") and cfg.recipe.name == "small/byol" and cfg.method.momentum == 0.5
+
+
+def test_the_hash_knows_what_changes_the_numbers() -> None:
+    def hashed(*argv: str) -> str:
+        return config.config_hash(config.plain(config.load(list(argv))))
+
+    same = hashed()
+    for neutral in ("trainer.devices=2", "data.workers=3", "logger=none", "callbacks=none", "augmentation.where=device"):
+        assert hashed(neutral) == same, neutral
+    for other in ("seed=1", "method.temperature=0.3", "trainer.max_epochs=3", "data.subset=100", "data.batch_size=64"):
+        assert hashed(other) != same, other
+
+
+def test_interpolations_resolve_to_plain_containers() -> None:
+    cfg = config.load([])
+    assert isinstance(config.plain(cfg)["method"]["backbone"]["width"], int)
+    assert OmegaConf.is_config(cfg)

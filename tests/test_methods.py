@@ -1,0 +1,120 @@
+"""Every method of conf/method keeps the house's promises; a new one is tested because its YAML exists."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from ssl_zoo.distributed import world_size
+from ssl_zoo.modules.ema import EMA
+from tests.helpers import METHODS, tiny_batch, tiny_method, train_step, view_sizes
+from tests.pool import GlooPool
+
+EXACT = torch.float64
+
+
+def run_steps(name: str, steps: int = 3) -> dict[str, Any]:
+    """Losses, gradients and states of some float64 steps, on this rank's share of the global batches."""
+    method, sizes = tiny_method(name, dtype=EXACT), view_sizes(name)
+    outs = [train_step(method, tiny_batch(sizes, step, EXACT)) for step in range(steps)]
+    losses = torch.stack([out["loss"] for out in outs])
+    if world_size() > 1:
+        torch.distributed.all_reduce(losses)
+        losses /= world_size()
+    state = {key: value for key, value in method.state_dict().items() if isinstance(value, torch.Tensor)}
+    return {"losses": losses, "gradients": outs[0]["gradients"], "state": state}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_steps_are_finite_and_move_what_is_trainable(name: str) -> None:
+    method, sizes = tiny_method(name), view_sizes(name)
+    before = {key: p.detach().clone() for key, p in method.named_parameters()}
+    for step in range(2):
+        out = train_step(method, tiny_batch(sizes, step))
+        assert math.isfinite(out["loss"])
+    still = {key for key, p in method.named_parameters() if torch.equal(p, before[key])}
+    frozen = {key for key, p in method.named_parameters() if not p.requires_grad}
+    held = {name for group in frozen_names(method) for name in group}
+    # An EMA teacher moves although it is frozen; nothing else may.
+    assert frozen - still <= {key for key in frozen if key.startswith("teacher")}
+    assert still - frozen <= held, "trainable parameters that did not move"
+
+
+def frozen_names(method: Any) -> list[set[str]]:
+    """Names that the recipe keeps still in its first steps."""
+    names = {id(p): key for key, p in method.named_parameters()}
+    groups = method.bound.optimizer.param_groups
+    return [{names[id(p)] for p in group["params"]} for group in groups if all(p.grad is None for p in group["params"])]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_trainable_parameter_gets_a_gradient(name: str) -> None:
+    method, sizes = tiny_method(name), view_sizes(name)
+    method.begin_micro_batch(first=True)
+    method.training_loss(tiny_batch(sizes))["loss"].backward()
+    assert [key for key, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert [key for key, p in method.named_parameters() if not p.requires_grad and p.grad is not None] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str) -> None:
+    method, sizes = tiny_method(name), view_sizes(name)
+    for step in range(2):
+        train_step(method, tiny_batch(sizes, step))
+    copy = tiny_method(name)
+    copy.load_state_dict(method.state_dict())
+    copy.bound.optimizer.load_state_dict(method.bound.optimizer.state_dict())
+    copy.progress = method.progress
+    losses = [train_step(m, tiny_batch(sizes, 2))["loss"] for m in (method, copy)]
+    assert losses[0] == losses[1]
+    for key, value in method.state_dict().items():
+        other = copy.state_dict()[key]
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_equal_one(name: str, pool: GlooPool) -> None:
+    one = run_steps(name)
+    for two in pool.run(run_steps, name):
+        torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-10, atol=1e-10)
+        assert two["gradients"].keys() == one["gradients"].keys()
+        for kind in ("gradients", "state"):
+            for key, value in one[kind].items():
+                torch.testing.assert_close(two[kind][key], value, rtol=1e-10, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_teacher_moves_by_exactly_its_share(name: str) -> None:
+    method, sizes = tiny_method(name, dtype=EXACT), view_sizes(name)
+    teachers = [module for module in method.modules() if isinstance(module, EMA)]
+    seen: list[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], float, dict[str, torch.Tensor]]] = []
+    for teacher in teachers:
+        inner = teacher.update
+
+        def spy(student: Any, momentum: float, inner: Any = inner, net: Any = teacher.net) -> None:
+            before = {key: p.clone() for key, p in net.named_parameters()}
+            inner(student, momentum)
+            now = {key: p.clone() for key, p in student.named_parameters()}
+            seen.append((before, now, momentum, {key: p.clone() for key, p in net.named_parameters()}))
+
+        teacher.update = spy  # type: ignore[method-assign]
+    train_step(method, tiny_batch(sizes, 0, EXACT))
+    assert len(seen) == len(teachers)
+    for before, student, momentum, after in seen:
+        for key, value in before.items():
+            torch.testing.assert_close(after[key] - value, (1 - momentum) * (student[key] - value), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_scalar_of_the_signature_is_in_the_yaml(name: str) -> None:
+    import inspect
+
+    from ssl_zoo import config
+    from ssl_zoo.signatures import INJECTED, locate
+
+    node = config.load([f"method={name}"]).method
+    wanted = set(inspect.signature(locate(node._target_)).parameters) - set(INJECTED)
+    assert wanted - set(node) == set()
