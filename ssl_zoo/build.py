@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,23 @@ def count_views(views: list[dict[str, Any]]) -> tuple[int, int]:
     return sum(int(view.get("count", 1)) for view in views) - local, local
 
 
-def _build(node: Any, path: str, **kwargs: Any) -> Any:
+def _build(node: Any, path: str, **injected: Any) -> Any:
     try:
-        return instantiate(node, _convert_="all", **kwargs)
+        # In two steps: Hydra would turn an injected dataclass into a dictionary.
+        return instantiate(node, _convert_="all", _partial_=True)(**injected)
     except InstantiationException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, (ConfigError, ValueError, FileNotFoundError)):
-            where = str(error).rpartition("full_key: ")[2].strip() if "full_key" in str(error) else path
-            raise ConfigError(str(cause) if str(cause).startswith(("data.", "method.")) else f"{where}: {cause}") from None
-        raise
+        where = str(error).rpartition("full_key: ")[2].strip() if "full_key" in str(error) else path
+        raise _told(error.__cause__ or error, where) from None
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        raise _told(error, path) from None
+
+
+def _told(error: BaseException, where: str) -> BaseException:
+    """A wrong input as a :class:`ConfigError` that begins with its path; anything else as it is."""
+    if not isinstance(error, (ConfigError, ValueError, FileNotFoundError)):
+        return error
+    text = str(error)
+    return ConfigError(text if text.startswith(("data", "method", "backbone", "augmentation")) else f"{where}: {text}")
 
 
 def build_data(cfg: DictConfig) -> DataModule:
@@ -70,19 +79,13 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
             "use a labelled data set, or a method that needs no labels"
         )
     torch.manual_seed(cfg.seed)
-    wanted = {"data_info": info} if "data_info" in _names(cls) else {}
+    wanted = {"data_info": info} if "data_info" in inspect.signature(cls).parameters else {}
     method: Method = _build(cfg.method, "method", **wanted)
     method.data_info = info
     method.seed = cfg.seed
     method.clip = plain(cfg.trainer)["clip"] if cfg.trainer.get("clip") else None
     convert(method, cfg.batch_norm.group)
     return method
-
-
-def _names(cls: type) -> set[str]:
-    import inspect
-
-    return set(inspect.signature(cls).parameters)
 
 
 def run_record(cfg: DictConfig, hashed: str, info: DataInfo) -> dict[str, Any]:

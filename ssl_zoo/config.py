@@ -163,6 +163,8 @@ def _batch_problems(cfg: DictConfig) -> Iterator[str]:
     yield from wrong
     if not wrong and isinstance(cfg.trainer.devices, int) and cfg.trainer.devices > 0:
         yield from divisible(cfg, cfg.trainer.devices)
+    if not wrong:
+        yield from _group_problems(cfg)
 
 
 def divisible(cfg: DictConfig, devices: int) -> Iterator[str]:
@@ -176,6 +178,20 @@ def divisible(cfg: DictConfig, devices: int) -> Iterator[str]:
             f" x trainer.num_nodes={cfg.trainer.num_nodes} x trainer.accumulate={cfg.trainer.accumulate} = {parts};"
             f" try data.batch_size={fixes}"
         )
+
+
+def _group_problems(cfg: DictConfig) -> Iterator[str]:
+    group, rows = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
+    if group is not None and (group < 2 or rows % group):
+        yield (
+            f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch over"
+            f" all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"
+        )
+
+
+def _divisor(rows: int, near: int) -> int:
+    """The divisor of ``rows``, at least 2, that lies nearest to ``near``."""
+    return min((n for n in range(2, rows + 1) if rows % n == 0), key=lambda n: abs(n - near), default=rows)
 
 
 def _data_problems(cfg: DictConfig) -> Iterator[str]:

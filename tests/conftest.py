@@ -1,11 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.pool import GlooPool
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--goldens",
+        type=Path,
+        default=Path(__file__).parent / "golden" / "data",
+        metavar="DIR",
+        help="folder of recorded cases that tests/golden checks, searched recursively (default: tests/golden/data)",
+    )
 
 
 @pytest.fixture(scope="session")

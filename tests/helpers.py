@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,19 @@ from ssl_zoo.optim.schedules import Progress
 CONF = Path(__file__).parent.parent / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 SIZE, ROWS, CLASSES = 16, 8, 4
-TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "backbone.width=4", "report=false"]
+TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "backbone.width=4", "backbone.zero_init_residual=false", "report=false"]
 
 
 def tiny_config(name: str, extra: Sequence[str] = ()) -> DictConfig:
     """A method at the small scale, with every head and memory narrow enough for a test of milliseconds."""
+    return deepcopy(_composed(name, tuple(extra)))
+
+
+@cache
+def _composed(name: str, extra: tuple[str, ...]) -> DictConfig:
     cfg = config.load([f"method={name}", *TINY, *extra])
     _narrow(cfg.method)
+    cfg.batch_norm.group = cfg.batch_norm.group and 2
     return cfg
 
 
@@ -48,13 +56,13 @@ def tiny_method(name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch
     """Built from the configuration, bound to its optimizer, in training mode."""
     cfg = tiny_config(name, extra)
     method = build.build_method(cfg, info()).to(dtype)
-    method.progress = Progress(step=0, total=8, steps_per_epoch=4)
+    method.progress = Progress(step=2, total=10, steps_per_epoch=4)  # past the first step of a warm-up, whose rate is 0
     method.bind(ROWS)
     return method.train()
 
 
 def view_sizes(name: str, extra: Sequence[str] = ()) -> list[int]:
-    views = config.plain(tiny_config(name, extra))["augmentation"]["views"]
+    views = config.plain(tiny_config(name, extra))["augmentation"]["views"]  # fraction is 1 in every default
     views = sorted(views, key=lambda view: view.get("kind", "global") != "global")
     return [view["size"] for view in views for _ in range(view.get("count", 1))]
 

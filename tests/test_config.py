@@ -81,7 +81,7 @@ def test_a_checkpoint_that_is_not_there() -> None:
 def test_too_few_and_too_many_views() -> None:
     text = message(["method=simclr", "augmentation=supervised"], deep=True)
     assert "gives 1 global view(s) and SimCLR needs at least 2" in text
-    text = message(["method=simclr", "augmentation=swav_multicrop"], deep=True)
+    text = message(["method=simclr", "augmentation=swav/small_multicrop"], deep=True)
     assert "local view(s) and SimCLR takes at most 0" in text
 
 

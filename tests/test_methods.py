@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str) -> None:
         train_step(method, tiny_batch(sizes, step))
     copy = tiny_method(name)
     copy.load_state_dict(method.state_dict())
-    copy.bound.optimizer.load_state_dict(method.bound.optimizer.state_dict())
+    copy.bound.optimizer.load_state_dict(deepcopy(method.bound.optimizer.state_dict()))
     copy.progress = method.progress
     losses = [train_step(m, tiny_batch(sizes, 2))["loss"] for m in (method, copy)]
     assert losses[0] == losses[1]

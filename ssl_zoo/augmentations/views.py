@@ -180,8 +180,9 @@ class ViewPipeline(nn.Module):
             images, skip_crops = [unit(x) for x in images], True
             if len(images) != len(self.views):
                 raise ValueError(f"got images for {len(images)} views, the pipeline makes {len(self.views)}")
-        with torch.autocast(images[0].device.type, enabled=False):   # half a byte of a pixel is lost in bfloat16
-            views = [self.normalize(view(x, draw, start=int(skip_crops and view.crops_first)))
+        # A crop is a matrix product, which autocast would round to the 8 bits of bfloat16.
+        with torch.autocast(images[0].device.type, enabled=False):
+            views = [self.normalize(view(x, draw, start=1 if skip_crops and view.crops_first else 0))
                      for view, x in zip(self.views, images, strict=True)]
         return views, dict(draw.reports)
 

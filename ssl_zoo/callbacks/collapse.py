@@ -63,12 +63,12 @@ class Collapse(pl.Callback):
 
     def __init__(
         self,
-        every_n_steps: int = 50,
-        patience: int = 5,
+        every_n_steps: int = 10,
+        patience: int = 20,
         constant_below: float = 0.01,
         dead_above: float = 0.5,
         uniform_within: float = 0.002,
-        max_rows: int = 1024,
+        max_rows: int = 512,
     ) -> None:
         self.every_n_steps = every_n_steps
         self.patience = patience

@@ -29,12 +29,17 @@ class Probe(nn.Module):
     devices change nothing. Weights start at zero (the problem is convex), so that no random number is drawn.
     """
 
+    mean: Tensor
+    var: Tensor
+    batches: Tensor
+
     def __init__(self, features: int, classes: int, momentum: float = 0.1, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(classes, features))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("var", torch.ones(features))
+        self.register_buffer("batches", torch.zeros(()))
         self.momentum = momentum
         self.eps = eps
 
@@ -46,8 +51,12 @@ class Probe(nn.Module):
     def _global_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = all_reduce_sum_(x.mean(0)) / world_size()
         var = all_reduce_sum_((x - mean).square().mean(0)) / world_size()
-        self.mean.lerp_(mean, self.momentum)
-        self.var.lerp_(var, self.momentum)
+        # A plain mean over the first batches, as if the start at (0, 1) had never been: an evaluation after a dozen
+        # steps would else still see it.
+        self.batches += 1
+        share = (1 / self.batches).clamp(min=self.momentum)
+        self.mean.lerp_(mean, share)
+        self.var.lerp_(var, share)
         return mean, var
 
 

@@ -94,10 +94,11 @@ def stream(task: Dataset, requests: Iterable[Any], workers: int, pin: bool = Fal
         # Otherwise the loader takes its seed from torch's global generator, which belongs to the training step.
         generator=torch.Generator(),
     )
-    return _guarded(iter(loader), workers)
+    return guarded(iter(loader), workers)
 
 
-def _guarded(items: Iterator[dict[str, Any]], workers: int) -> Iterator[dict[str, Any]]:
+def guarded(items: Iterator[dict[str, Any]], workers: int) -> Iterator[dict[str, Any]]:
+    """``items``; a worker that the system has ended becomes an error that says what to change."""
     try:
         yield from items
     except RuntimeError as error:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ssl_zoo.evaluation.features import Features, accuracy, labelled
 
-BLOCK = 2**24  # similarities held at a time, 64 MB in float32, whatever the sizes of bank and query
+BLOCK = 2**23  # similarities held at a time, 64 MB in float64, whatever the sizes of bank and query
+TIE = 2.0**-52
 
 
 def _neighbours(query: Tensor, bank: Tensor, k: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -23,15 +24,18 @@ def _neighbours(query: Tensor, bank: Tensor, k: int, chunk: int) -> Iterator[tup
     block = max(BLOCK // chunk, k)
     for rows in query.split(chunk):
         unit = F.normalize(rows.float(), dim=1)
-        best = unit.new_empty(len(unit), 0)
+        best = torch.empty(len(unit), 0, dtype=torch.float64, device=unit.device)
         where = torch.empty(len(unit), 0, dtype=torch.int64, device=unit.device)
         for start in range(0, len(bank), block):
             keys = F.normalize(bank[start : start + block].to(unit.device).float(), dim=1)
-            near, at = (unit @ keys.T).topk(min(k, len(keys)), dim=1)  # [q, k]
-            best, where = torch.cat([best, near], 1), torch.cat([where, at + start], 1)
+            at = torch.arange(start, start + len(keys), device=unit.device)
+            # Of equal similarities the first row is nearer: features of a network that has hardly learnt tie often, and
+            # who comes k-th must not depend on k or on the device's topk. TIE * row stays below a float32 step at 1.
+            near, order = ((unit @ keys.T).double() - TIE * at).topk(min(k, len(keys)), dim=1)  # [q, k]
+            best, where = torch.cat([best, near], 1), torch.cat([where, order + start], 1)
             best, order = best.topk(min(k, best.shape[1]), dim=1)
             where = where.gather(1, order)
-        yield best, where
+        yield best.float(), where
 
 
 def _votes(similarity: Tensor, label: Tensor, classes: int, temperature: float) -> Tensor:
@@ -52,6 +56,7 @@ def _scores(
         raise ValueError("kNN has no labelled sample in its bank: every label is -1")
     if labels.max() >= classes:
         raise ValueError(f"kNN was told of {classes} classes and the bank holds label {int(labels.max())}")
+    query = query.cpu() if query.device.type == "mps" else query  # which has no float64
     labels = labels.to(query.device)
     parts: dict[int, list[Tensor]] = {k: [] for k in ks}
     for near, where in _neighbours(query, bank, min(max(ks), len(bank)), chunk):
@@ -79,7 +84,7 @@ def knn_predict(
         classes: Number of classes.
         k: Neighbours that vote; all of a bank with fewer.
         temperature: > 0, of the votes ``exp(similarity / temperature)``.
-        chunk: Queries searched at a time; memory is about ``max(2**24, chunk * k)`` similarities.
+        chunk: Queries searched at a time; memory is about ``max(2**23, chunk * k)`` similarities.
 
     Returns:
         ``[Q]`` class of each query, int64.

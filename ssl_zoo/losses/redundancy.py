@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,14 +21,22 @@ def _centred(x: Tensor, loss: str) -> Tensor:
     return x - x.mean(0)
 
 
-def _standardised(x: Tensor, eps: float = 1e-5) -> Tensor:
+def _standardised(x: Tensor, group: int | None, eps: float = 1e-5) -> Tensor:
     """Batch norm without affine: the biased variance, as in the authors' ``BatchNorm1d(affine=False)``."""
-    x = _centred(x, "barlow_twins")
-    return x / (x.square().mean(0) + eps).sqrt()
+    if group is not None and len(x) % group:
+        raise ValueError(f"barlow_twins: groups of {group} rows do not divide a batch of {len(x)}")
+    parts = [_centred(part, "barlow_twins") for part in x.split(group or len(x))]
+    return torch.cat([part / (part.square().mean(0) + eps).sqrt() for part in parts])
 
 
 @full_precision
-def barlow_twins(a: Tensor, b: Tensor, off_diagonal: float) -> Tensor:
+def cross_correlation(a: Tensor, b: Tensor, group: int | None = None) -> Tensor:
+    """``[D, D]`` correlations over the batch, ``C`` of eq. 2; arguments as of :func:`barlow_twins`."""
+    return _standardised(a, group).T @ _standardised(b, group) / len(a)
+
+
+@full_precision
+def barlow_twins(a: Tensor, b: Tensor, off_diagonal: float, group: int | None = None) -> Tensor:
     """Distance of the views' cross-correlation from the identity: eq. 1-2 of https://arxiv.org/abs/2103.03230.
 
     As main.py of facebookresearch/barlowtwins@8e8d284 on the whole batch. With several processes that code reduces the
@@ -36,14 +45,15 @@ def barlow_twins(a: Tensor, b: Tensor, off_diagonal: float) -> Tensor:
     Args:
         a, b: ``[N, D]`` projections of the two views, all rows of the global batch; ``N >= 2``.
         off_diagonal: Weight of the entries off the diagonal; 0.0051 in the code.
+        group: Consecutive rows that are standardised together; None: all, as the code's synchronised batch norm.
 
     Returns:
         Sum over the ``D * D`` entries.
 
     Raises:
-        ValueError: On a single row.
+        ValueError: On a single row, or groups that do not divide the batch.
     """
-    correlation = _standardised(a).T @ _standardised(b) / len(a)  # [D, D]
+    correlation = cross_correlation(a, b, group)  # [D, D]
     on = (correlation.diagonal() - 1).square().sum()
     return on + off_diagonal * _off_diagonal(correlation).square().sum()
 

@@ -24,6 +24,7 @@ class BarlowTwins(Method):
         off_diagonal: Weight of the redundancy term, lambda of the paper.
         loss_scale: Factor of the loss; the authors' code has none, small-image recipes use 0.1.
         authors_gradient: Divide the gradient by the number of processes, as the authors' code does.
+        norm_group: Rows of the global batch that are standardised together; None: all (the authors' SyncBatchNorm).
     """
 
     def __init__(
@@ -34,17 +35,19 @@ class BarlowTwins(Method):
         off_diagonal: float = 0.0051,
         loss_scale: float = 1.0,
         authors_gradient: bool = False,
+        norm_group: int | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.off_diagonal = off_diagonal
         self.loss_scale = loss_scale
         self.authors_gradient = authors_gradient
+        self.norm_group = norm_group
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
         z = [self.projector(x) for x in h]                                           # 2 x [B, D]
-        loss = self.loss_scale * barlow_twins(gather(z[0]), gather(z[1]), self.off_diagonal)
+        loss = self.loss_scale * barlow_twins(gather(z[0]), gather(z[1]), self.off_diagonal, self.norm_group)
         if self.authors_gradient:
             share = loss / world_size()
             loss = share + (loss - share).detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ssl_zoo.data.batch import Batch, DataInfo
@@ -19,7 +20,7 @@ class Supervised(Method):
     """
 
     views_required = (1, 0)
-    views_allowed = (1, 0)
+    views_allowed = (None, 0)
     needs_labels = True
 
     def __init__(
@@ -36,12 +37,12 @@ class Supervised(Method):
         self.label_smoothing = label_smoothing
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = self.backbone(batch.views[0])                                            # [B, F]
-        logits = self.classifier(h)                                                  # [B, C]
-        losses = _cross_entropy(logits, batch.label, self.label_smoothing)           # [B], 0 without a label
-        labelled = sum_over_ranks((batch.label != -1).sum().to(losses.dtype)).clamp_min(1)
+        h = [self.backbone(view) for view in batch.views]                            # V x [B, F]
+        losses = [_cross_entropy(self.classifier(x), batch.label, self.label_smoothing) for x in h]  # V x [B]
+        loss = torch.stack(losses).mean(0)                                           # [B], 0 without a label
+        labelled = sum_over_ranks((batch.label != -1).sum().to(loss.dtype)).clamp_min(1)
         # Divided by the global count: a rank with fewer labels must not weigh its own more.
-        return {"loss": losses.sum() * world_size() / labelled, "features": h}
+        return {"loss": loss.sum() * world_size() / labelled, "features": h[0]}
 
 
 @full_precision

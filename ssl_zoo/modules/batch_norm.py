@@ -37,7 +37,7 @@ class BatchNorm(_BatchNorm):
         if group == local * world_size() == local:
             return super().forward(input)
         if self.interleaved and world_size() > 1:
-            raise ValueError("batch_norm: interleaved groups would cross processes; use one process or consecutive groups")
+            raise ValueError("batch_norm: interleaved groups cross processes; use one process or consecutive groups")
         if group <= local:
             _check_divides(group, local)
             return self._split(input, local // group)
@@ -52,8 +52,10 @@ class BatchNorm(_BatchNorm):
     def _split(self, x: Tensor, groups: int) -> Tensor:
         """Several groups in this rank: groups become channels, so that one native call normalises all of them."""
         rows, channels = len(x) // groups, x.shape[1]
-        dealt = x.reshape(rows, groups, channels, -1) if self.interleaved else self._consecutive(x, groups)
-        wide = dealt.reshape(rows, groups * channels, -1)
+        if self.interleaved:
+            wide = x.reshape(rows, groups * channels, -1)
+        else:
+            wide = x.reshape(groups, rows, channels, -1).transpose(0, 1).reshape(rows, groups * channels, -1)
         mean, var = (None, None) if self.running_mean is None else (self.running_mean, self.running_var)
         means = None if mean is None else mean.repeat(groups)
         variances = None if var is None else var.repeat(groups)
@@ -68,11 +70,6 @@ class BatchNorm(_BatchNorm):
             self._count()
         out = out.reshape(rows, groups, channels, -1)
         return (out if self.interleaved else out.transpose(0, 1)).reshape(x.shape)
-
-    @staticmethod
-    def _consecutive(x: Tensor, groups: int) -> Tensor:
-        """Row i of every group side by side: ``[B, C, ...]`` -> ``[B / groups, groups, C, n]``."""
-        return x.reshape(groups, len(x) // groups, x.shape[1], -1).transpose(0, 1)
 
     def _across(self, x: Tensor, ranks: int) -> Tensor:
         """One group over ``ranks`` neighbouring ranks: combine the ranks' means and sums of squares (Chan et al.)."""

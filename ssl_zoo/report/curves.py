@@ -46,7 +46,7 @@ def save_curves(run_dir: str | Path, baselines: Mapping[str, float] | None = Non
     draw_throughput(axes[1, 1], metrics)
     steps = [series[0].max() for series in metrics.values() if len(series[0])]
     for axis in axes.flat:
-        axis.set_xlim(0, max([*steps, 1]))
+        axis.set_xlim(0, 1.01 * max([*steps, 1]))
     figure.suptitle(str(run_dir), fontsize=10)
     path = run_dir / "curves.png"
     figure.savefig(path, dpi=120)

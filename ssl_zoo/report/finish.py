@@ -14,7 +14,7 @@ from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.summary import Row, run_files, table
 
 SUMMARY = "summary.json"
-NOTE = "probe: linear, online (method) or after training (others); kNN: weighted vote, k and temperature of callbacks.online_knn"
+NOTE = "linear: logistic regression on frozen features of the whole training set; kNN: weighted vote (conf/protocol)"
 
 
 def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: float) -> dict[str, Any]:
@@ -25,22 +25,23 @@ def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: floa
     """
     numbers: dict[str, Any] = {**method.metrics, "seconds": round(seconds, 1)}
     rows = [Row(cfg.card.name, method.metrics.get("probe/top1"), method.metrics.get("knn/top1"))]
-    judged = data.info.classes is not None and data.val_loader() is not None
-    if cfg.report and judged:
-        for name, found in _baselines(cfg, method, data).items():
+    if cfg.report and data.info.classes is not None and data.val_loader() is not None:
+        # One protocol for every row: the online probe has seen augmented views of a moving network.
+        rows = []
+        for name, found in _judged(cfg, method, data).items():
             numbers[name] = found
             rows.append(Row(name, found["linear"], found["knn"]))
     if cfg.report and (run_dir / "metrics.csv").is_file():
-        levels = {f"{row.name} (probe)": row.probe for row in rows[1:] if row.probe is not None}
-        save_curves(run_dir, levels)
+        save_curves(run_dir, {f"{row.name} (linear)": row.probe for row in rows[1:] if row.probe is not None})
     (run_dir / SUMMARY).write_text(json.dumps(numbers, indent=2) + "\n")
     Console().print(table(rows, run_files(run_dir), NOTE))
     return numbers
 
 
-def _baselines(cfg: DictConfig, method: Any, data: Any) -> dict[str, dict[str, float]]:
+def _judged(cfg: DictConfig, method: Any, data: Any) -> dict[str, dict[str, float]]:
     device = method.device
     return {
+        cfg.card.name: baselines.of_module(method, data, device),
         "untrained network": baselines.untrained(cfg, data, device),
         "raw pixels": baselines.raw_pixels(data, device),
     }

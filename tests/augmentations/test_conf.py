@@ -9,25 +9,27 @@ from omegaconf import OmegaConf
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "augmentation").glob("*.yaml"))
-COUNTS = {"supervised": (1, 0), "supervised_small": (1, 0), "swav": (2, 6), "swav_multicrop_small": (2, 4)}
+CONF = Path(__file__).parents[2] / "conf" / "augmentation"
+FILES = [CONF / "gray.yaml", *sorted(CONF.glob("*/*.yaml"))]
+NAMES = [str(path.relative_to(CONF).with_suffix("")) for path in FILES]
+COUNTS = {"supervised/large": (1, 0), "supervised/small": (1, 0), "swav/large": (2, 6), "swav/small_multicrop": (2, 4)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
-def test_file(path):
-    size, channels = (32, 1) if path.stem == "gray" else (32, 3) if path.stem.endswith("_small") else (64, 3)
+@pytest.mark.parametrize(("path", "name"), zip(FILES, NAMES, strict=True), ids=NAMES)
+def test_file(path, name):
+    size, channels = (32, 1) if name == "gray" else (32, 3) if path.stem.startswith("small") else (64, 3)
     config = OmegaConf.create({"augmentation": OmegaConf.load(path), "data": {"image_size": size}}).augmentation
     assert set(config) == {"views", "eval", "normalize", "where"}
     pipeline = ViewPipeline(config.views, config.normalize, channels)
     image = torch.randint(0, 256, (4, channels, size, size), dtype=torch.uint8)
     views, _ = pipeline(image, Draw(stream_key(0, "train", 0), torch.arange(4)))
-    assert pipeline.counts == COUNTS.get(path.stem, (2, 0))
+    assert pipeline.counts == COUNTS.get(name, (2, 0))
     assert all(view.isfinite().all() for view in views)
     assert EvalView(config.eval.ops, size, config.normalize, channels)(image).shape == (4, channels, size, size)
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_small_images_are_not_blurred_and_every_file_names_its_source(path):
     text = path.read_text()
-    assert ("_small" not in path.stem) or "gaussian_blur" not in text
+    assert not path.stem.startswith("small") or "gaussian_blur" not in text
     assert any(source in text for source in ("https://", "pytorch/vision references", "Chosen for this project"))

@@ -156,6 +156,15 @@ def test_specifications_of_a_configuration_library_work():
     assert torch.equal(views[0], plain(photos(4), draw(4))[0][0])
 
 
+def test_an_accelerator_is_never_waited_for():
+    # Tensors of the meta device have no values, so that anything that reads one on the host raises.
+    spec = [{"ops": OPS, "size": 32}, {"ops": ["image/resize", "image/random_crop_pad"], "size": 32}]
+    images, slots = photos(4, height=40).float().to("meta"), torch.arange(4, device="meta")
+    for view in ViewPipeline(spec, None).views:
+        x = view(images, Draw(stream_key(0, "train", 0), slots))
+        assert x.shape == (4, 3, 32, 32) and x.device.type == "meta"
+
+
 def test_autocast_does_not_touch_pixels():
     pipeline = ViewPipeline([{"ops": OPS, "size": 32}], None)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -35,7 +35,9 @@ def test_effective_rank_counts_equal_directions() -> None:
     assert effective_rank(HEALTHY.T).item() == pytest.approx(effective_rank(HEALTHY.T.contiguous()).item())
 
 
-def read(collapse: Collapse, features: Tensor, times: int, loss: float = 1.0, start: int = 0, **method: Any) -> list[str]:
+def read(
+    collapse: Collapse, features: Tensor, times: int, loss: float = 1.0, start: int = 0, **method: Any
+) -> list[str]:
     """Messages of ``times`` readings."""
     watched = fake_method()
     vars(watched).update(method)

@@ -144,7 +144,9 @@ class Snapshot(pl.Callback):
 def fake_trainer(**values: Any) -> Any:
     """The public attributes that a hook reads, without a run."""
     defaults = {"global_step": 0, "current_epoch": 0, "accumulate_grad_batches": 1, "max_epochs": 2, "max_steps": -1}
-    return SimpleNamespace(**{**defaults, "should_stop": False, "num_training_batches": 4, "train_dataloader": None, **values})
+    return SimpleNamespace(
+        **{**defaults, "should_stop": False, "num_training_batches": 4, "train_dataloader": None, **values}
+    )
 
 
 def fake_method(**values: Any) -> Any:

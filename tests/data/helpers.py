@@ -42,7 +42,9 @@ def pictures(root: Path, n: int, size: tuple[int, int] = (20, 24), seed: int = 0
     return paths
 
 
-def files(root: Path, batch_size: int = 8, where: str = "auto", source: dict[str, Any] | None = None, **options: Any) -> DataModule:
+def files(
+    root: Path, batch_size: int = 8, where: str = "auto", source: dict[str, Any] | None = None, **options: Any
+) -> DataModule:
     """A folder, views of 16 x 16."""
     built = partial(folder, cache=False, **(source or {}))
     options = {"workers": 0, **options}

@@ -48,6 +48,21 @@ def test_chunks_and_blocks_of_the_bank_change_nothing(monkeypatch):
     assert torch.equal(knn_predict(query, bank, labels, 4, 20, chunk=3), whole)
 
 
+def test_rows_that_tie_count_in_the_order_of_the_bank_whatever_k_and_chunk(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randint(-1, 2, (200, 3), generator=generator).float() + 1e-3
+    labels, query = torch.randint(5, (200,), generator=generator), bank[:50] * torch.tensor([1.0, -1.0, 1.0])
+    unit = torch.nn.functional.normalize(bank, dim=1)
+    similarity = torch.nn.functional.normalize(query, dim=1) @ unit.T
+    wanted, order = similarity.sort(dim=1, descending=True, stable=True)
+    for k, block in [(7, 2**23), (150, 2**23), (7, 2**23 // 150)]:
+        monkeypatch.setattr(knn, "BLOCK", block)
+        near, rows = next(knn._neighbours(query, bank, k, 1024))
+        assert torch.equal(rows, order[:, :k])
+        torch.testing.assert_close(near, wanted[:, :k], rtol=0, atol=1e-7)
+    assert knn_predict(query, bank, labels, 5, 7).shape == (50,)
+
+
 def test_memory_is_bounded_by_the_block(monkeypatch):
     sizes, topk = [], torch.Tensor.topk
     monkeypatch.setattr(torch.Tensor, "topk", lambda self, *a, **k: sizes.append(self.numel()) or topk(self, *a, **k))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_zoo.losses.redundancy import barlow_twins, covariance_penalty, variance_hinge, vicreg
+from ssl_zoo.losses.redundancy import barlow_twins, covariance_penalty, cross_correlation, variance_hinge, vicreg
 
 
 def rows(count: int, dim: int, seed: int) -> Tensor:
@@ -105,6 +105,14 @@ def test_vicreg_weights_its_terms():
 def test_a_single_row_is_an_error(loss, name):
     with pytest.raises(ValueError, match=f"{name}: statistics over the batch need at least 2 rows, got 1"):
         loss(torch.ones(1, 3))
+
+
+def test_groups_are_standardised_apart():
+    a, b = rows(6, 3, seed=7), rows(6, 3, seed=8)
+    parts = [cross_correlation(x, y) for x, y in zip(a.split(3), b.split(3), strict=True)]
+    torch.testing.assert_close(cross_correlation(a, b, group=3), torch.stack(parts).mean(0), rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match="barlow_twins: groups of 4 rows do not divide a batch of 6"):
+        barlow_twins(a, b, 0.1, group=4)
 
 
 def test_collapsed_embeddings_have_finite_gradients():

@@ -20,7 +20,7 @@ class GaussianBlur(nn.Module):
     Args:
         p: share of the samples that are blurred.
         sigma: range of the standard deviation in pixels, uniform.
-        kernel: odd number of taps, or "auto": about 10 % of the view as in SimCLR (23 at 224, 9 at 96, 3 at 32, never less;
+        kernel: odd number of taps, or "auto": about 10 % of the view and at least 3, as in SimCLR (23 at 224, 9 at 96;
             google-research/simclr ``data_util.py:random_blur``).
     """
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-INTERPOLATIONS = ("bilinear", "bicubic")
-
 
 def check_interpolation(interpolation: str) -> str:
     """Return ``interpolation`` if it is one of bilinear and bicubic."""
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation is {interpolation!r}, it must be one of {', '.join(INTERPOLATIONS)}")
+    if interpolation not in _KERNELS:
+        raise ValueError(f"interpolation is {interpolation!r}, it must be one of {', '.join(_KERNELS)}")
     return interpolation
 
 
@@ -46,13 +46,18 @@ def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, int
     """
     start, length = start.to(torch.float32).view(-1, 1, 1), length.to(torch.float32).view(-1, 1, 1)
     scale = length / size
-    shrink = scale.clamp(min=1.0).reciprocal()
-    pixel = torch.arange(source, device=start.device, dtype=torch.float32) - start               # [B, 1, source]
+    stretch = scale.clamp(min=1.0)
+    reach = 1 if interpolation == "bilinear" else 2
+    taps = math.ceil(2 * reach * max(source / size, 1.0)) + 1   # of the strongest possible reduction
     centre = (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * scale              # [B, size, 1]
-    distance = ((pixel + 0.5) * shrink - centre * shrink).abs_()                                 # [B, size, source]
-    weight = _triangle(distance) if interpolation == "bilinear" else _cubic(distance)
-    weight *= (pixel >= 0) & (pixel < length)
-    return weight.div_(weight.sum(-1, keepdim=True))
+    first = (centre - reach * stretch + 0.5).floor()
+    pixel = first + torch.arange(taps, device=start.device)                                      # [B, size, taps]
+    weight = _KERNELS[interpolation]((pixel + 0.5).sub_(centre).div_(stretch).abs_())
+    inside = (pixel >= 0) & (pixel < length)
+    weight *= inside
+    weight /= weight.sum(-1, keepdim=True)
+    column = torch.where(inside, pixel + start, float(source)).long()   # one column more takes what lies outside
+    return weight.new_zeros(len(start), size, source + 1).scatter_(2, column, weight)[..., :source]
 
 
 def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -73,3 +78,6 @@ def _cubic(distance: Tensor) -> Tensor:
     outer = distance.clamp_(max=2.0)
     outer = (-0.5 * outer).add_(2.5).mul_(outer).sub_(4.0).mul_(outer).add_(2.0)
     return torch.where(near, inner, outer)
+
+
+_KERNELS = {"bilinear": _triangle, "bicubic": _cubic}

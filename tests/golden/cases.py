@@ -1,0 +1,85 @@
+"""Recorded cases: where they are, what they hold, and which of their results a check has looked at."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = ("output", "grad", "state", "state_after")  # roles of what the authors' code computed
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The arrays of a case by name; remembers which were read."""
+
+    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
+        self.values_by_name = dict(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self.read.add(name)
+        return self.values_by_name[name]
+
+    def __contains__(self, name: object) -> bool:  # asking is not reading
+        return name in self.values_by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+
+@dataclass(frozen=True)
+class Case:
+    file: Path  # the json
+    method: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file.stem}/{self.name}"
+
+    def load(self) -> tuple[dict[str, Any], Arrays, set[str]]:
+        """What the json says of this case, its arrays, and the names of those that are results."""
+        document = json.loads(self.file.read_text())
+        with np.load(self.file.with_suffix(".npz"), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if isinstance(document.get("cases"), dict):
+            prefix = self.name + "/"
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            entry = document["cases"][self.name]
+            described = entry["arrays"]
+            assert described.keys() == arrays.keys(), f"{self}: the json and the npz name different arrays"
+            results = {name for name, array in described.items() if array["role"] in RESULTS}
+            return entry, Arrays(arrays), results
+        parts = {name: name.split("/") for name in arrays}
+        results = {n for n, part in parts.items() if part[0] in ("f64", "f32") and part[1] == self.name}
+        return {**document, "case": self.name}, Arrays(arrays), results
+
+
+def discover(folder: Path) -> list[Case]:
+    """Cases of all files below ``folder``. A json with ``cases`` names them; the others are flat (see below)."""
+    found = []
+    for file in sorted({path.with_suffix(".json") for kind in ("json", "npz") for path in folder.rglob(f"*.{kind}")}):
+        # A npz without its json is a case too: one that fails, because nothing says what it means.
+        document = json.loads(file.read_text()) if file.exists() else {}
+        method = document.get("method", file.stem)
+        names = list(document["cases"]) if isinstance(document.get("cases"), dict) else _flat(document)
+        found += [Case(file, method, name) for name in names]
+    return found
+
+
+def _flat(document: Mapping[str, Any]) -> list[str]:
+    """Keys like ``f64/<case>/...``: the second part names the case. Any other file is one case."""
+    keys = [key.split("/") for key in document.get("arrays", {})]
+    return list(dict.fromkeys(key[1] for key in keys if key[0] == "f64")) or ["all"]
+
+
+def first_match(table: Mapping[str, Any], name: str) -> Any:
+    """The entry of the first pattern that fits ``name``, or None."""
+    return next((entry for pattern, entry in table.items() if fnmatch.fnmatchcase(name, pattern)), None)

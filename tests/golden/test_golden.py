@@ -1,0 +1,47 @@
+"""Numbers of the authors' own code (or of the formula, where no code exists), recorded, against ours.
+
+``pytest tests/golden --goldens DIR`` checks any other folder of such files. Every case of every file is a test; sizes,
+hyper-parameters and random draws come from the files. A case without a check fails, and so does a recorded result
+that the check of its case does not look at, unless ``DIFFERS`` gives the reason.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.golden.cases import Case, discover, first_match
+from tests.golden.checks import barlow_twins, blocks, byol, colors, moco, optim, simclr, simsiam, swav, vicreg
+from tests.golden.differs import DIFFERS
+from tests.pool import GlooPool
+
+MODULES = (barlow_twins, blocks, byol, colors, moco, optim, simclr, simsiam, swav, vicreg)
+
+
+def check_of(case: Case) -> Callable[..., None] | None:
+    """The check of the first pattern that fits, in the tables of all modules."""
+    tables = [module.CHECKS.get(case.method, {}) for module in MODULES]
+    return next((check for table in tables if (check := first_match(table, case.name))), None)
+
+
+def test_golden(case: Case, pools: Callable[[int], GlooPool]) -> None:
+    check = check_of(case)
+    if check is None and (reason := first_match(DIFFERS, f"{case.method}/{case.name}")):
+        print(f"{case} is not checked: {reason}")
+        return
+    assert check, f"{case.file}: case {case.name!r} of method {case.method!r} has no check in tests/golden/checks"
+    entry, arrays, results = case.load()
+    check(entry, arrays, **({"pools": pools} if "pools" in inspect.signature(check).parameters else {}))
+    assert arrays.read & results, f"{case.file}: the check of case {case.name!r} looked at none of its results"
+    for name in sorted(results - arrays.read):
+        reason = first_match(DIFFERS, f"{case.method}/{case.name}/{name}")
+        assert reason, f"{case.file}: case {case.name!r}: no check looks at the recorded result {name!r}"
+        print(f"{name} differs: {reason}")
+
+
+def test_a_case_without_a_check_is_found_and_has_none(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "unheard_of.npz").touch()
+    (case,) = discover(tmp_path)
+    assert (str(case), case.method, check_of(case)) == ("unheard_of/all", "unheard_of", None)

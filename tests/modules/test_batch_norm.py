@@ -1,0 +1,37 @@
+"""Interleaved groups; consecutive ones are tested with the collectives."""
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_zoo.modules.batch_norm import convert
+from tests.pool import GlooPool
+
+ROWS = torch.randn(6, 3, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def interleaved(group: int) -> nn.Module:
+    return convert(nn.BatchNorm2d(3).double(), group, interleaved=True)
+
+
+@pytest.mark.parametrize("group", [1, 2, 3])
+def test_interleaved_groups_deal_rows_in_turn(group: int) -> None:
+    splits = len(ROWS) // group
+    norm, separate = interleaved(group), [nn.BatchNorm2d(3).double() for _ in range(splits)]
+    out = norm(ROWS)
+    for i, other in enumerate(separate):
+        torch.testing.assert_close(out[i::splits], other(ROWS[i::splits]), rtol=0, atol=1e-12)
+    wanted = torch.stack([other.running_var for other in separate]).mean(0)
+    torch.testing.assert_close(norm.running_var, wanted, rtol=0, atol=1e-12)
+
+
+def refused() -> str:
+    try:
+        interleaved(2)(ROWS)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_interleaved_groups_would_cross_processes(pool: GlooPool) -> None:
+    assert all("use one process or consecutive groups" in message for message in pool.run(refused))
