@@ -118,13 +118,14 @@ def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | Non
     for depth, part in enumerate(parts):
         if isinstance(node, ListConfig):
             return None  # Hydra itself names a wrong list index
-        if not isinstance(node, DictConfig) or part not in node:
+        if not isinstance(node, DictConfig) or node._get_node(part) is None:
             names = list(node.keys()) if isinstance(node, DictConfig) else []
             names += loader.list_groups("") if depth == 0 else []
             where = ".".join(parts[:depth]) or "the configuration"
             return f"{override.key_or_group}: {where} has no {part!r}; {nearest(part, names)}"
         node = node._get_node(part)
-        node = node._dereference_node() if node is not None and node._is_interpolation() else node
+        if depth + 1 < len(parts) and node._is_interpolation():
+            node = node._dereference_node()
     return None
 
 

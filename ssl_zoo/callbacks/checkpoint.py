@@ -61,7 +61,9 @@ class RunCheckpoint(Checkpoint):
     def _on_sigterm(self, *_: Any) -> None:
         self._asked_to_stop = True
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint["ssl_zoo"] = self.record
 
     def on_train_batch_end(
@@ -69,12 +71,9 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        stop = any_rank(self._asked_to_stop)
-        last = batch_idx + 1 == trainer.num_training_batches
-        due = self.every is not None and trainer.global_step % self.every == 0
-        # Lightning counts this batch as completed only after this hook; resuming must not run it again.
-        if stop or last or due or trainer.global_step == trainer.max_steps:
-            self._save(trainer, "last.ckpt", completed=1)
+        stop = any_rank(self._asked_to_stop, pl_module.device)
+        if stop or (self.every is not None and trainer.global_step % self.every == 0):
+            self._save(trainer, "last.ckpt")
         if stop:
             raise Terminated(
                 f"stopped by SIGTERM after step {trainer.global_step}; saved {self.folder / 'last.ckpt'}; "
@@ -86,17 +85,12 @@ class RunCheckpoint(Checkpoint):
         value = next((metrics[name] for name in self.watch if name in metrics), None)
         if value is not None and (self.best is None or value > self.best):
             self.best = value
-            self._save(trainer, "best.ckpt", completed=0)
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
 
-    def _save(self, trainer: pl.Trainer, name: str, completed: int) -> None:
-        progress = trainer.fit_loop.epoch_loop.batch_progress
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        """Write beside the old file and rename: a run killed while it saves has lost nothing."""
         part, final = self.folder / f"{name}.part", self.folder / name
-        progress.current.completed += completed
-        progress.total.completed += completed
-        try:
-            trainer.save_checkpoint(part)
-        finally:
-            progress.current.completed -= completed
-            progress.total.completed -= completed
+        trainer.save_checkpoint(part)
         if is_main():
             os.replace(part, final)

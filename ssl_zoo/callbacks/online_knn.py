@@ -6,7 +6,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from ssl_zoo.callbacks.observe import (
     epoch_due,
@@ -16,27 +15,9 @@ from ssl_zoo.callbacks.observe import (
     unlabelled,
     validation_features,
 )
+from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.knn import knn_top1
-
-
-def balanced_rows(labels: Tensor, count: int) -> Tensor:
-    """Positions of ``count`` labelled samples, spread over the classes as evenly as they allow; always the same ones.
-
-    Args:
-        labels: ``[N]`` int64; -1 (no label) is never chosen.
-        count: At most this many; all labelled samples where there are fewer.
-
-    Returns:
-        ``[<= count]`` positions in increasing order.
-    """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    order = order[labels[order] >= 0]
-    by_class = order[labels[order].argsort(stable=True)]  # classes one after the other, each in random order
-    sizes = labels[by_class].bincount()
-    starts = sizes.cumsum(0) - sizes
-    turn = torch.arange(len(by_class)) - starts[labels[by_class]]  # 0 for the first of each class, 1 for the second
-    return by_class[turn.argsort(stable=True)[:count]].sort().values
 
 
 class OnlineKNN(pl.Callback):

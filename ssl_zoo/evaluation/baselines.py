@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ssl_zoo.callbacks.online_knn import balanced_rows
+from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.knn import knn_top1

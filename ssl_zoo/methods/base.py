@@ -126,6 +126,8 @@ class Method(pl.LightningModule):
 
     def _log_scalars(self, outputs: dict[str, Tensor]) -> None:
         scalars = {name: value for name, value in outputs.items() if value.numel() == 1}
+        # Lightning has divided the loss by the micro-batches of a step.
+        scalars["loss"] = scalars["loss"] * self.trainer.accumulate_grad_batches
         values = mean_over_ranks(torch.stack([value.detach().float().reshape(()) for value in scalars.values()]))
         row = {f"train/{name}": value for name, value in zip(scalars, values.tolist(), strict=True)}
         row["lr"] = self.bound.lr(self.progress)

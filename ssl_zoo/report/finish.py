@@ -14,7 +14,7 @@ from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.summary import Row, run_files, table
 
 SUMMARY = "summary.json"
-NOTE = "linear: logistic regression on frozen features of the whole training set; kNN: weighted vote (conf/protocol)"
+NOTE = "linear: logistic regression on frozen features; kNN: settings of callbacks.online_knn; all rows alike"
 
 
 def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: float) -> dict[str, Any]:
@@ -39,9 +39,10 @@ def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: floa
 
 
 def _judged(cfg: DictConfig, method: Any, data: Any) -> dict[str, dict[str, float]]:
-    device = method.device
+    device, probe = method.device, (cfg.callbacks or {}).get("online_knn") or {}
+    settings = {key: probe[key] for key in ("k", "temperature", "bank_size") if key in probe}
     return {
-        cfg.card.name: baselines.of_module(method, data, device),
-        "untrained network": baselines.untrained(cfg, data, device),
-        "raw pixels": baselines.raw_pixels(data, device),
+        cfg.card.name: baselines.compare(method, data, device, **settings),
+        "untrained network": baselines.untrained(cfg, data, device, **settings),
+        "raw pixels": baselines.raw_pixels(data, device, **settings),
     }

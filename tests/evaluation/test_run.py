@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from ssl_zoo.callbacks.online_knn import balanced_rows
+from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import run as running

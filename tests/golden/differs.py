@@ -10,12 +10,12 @@ DIFFERS: dict[str, str] = {
         "torchvision's layers, so that weights can be exchanged"
     ),
     "simclr/param_counts*/*_sk": "no backbone of the zoo has SimCLR v2's ResNet-D stem with selective kernels",
-    "*/augment_ops*/contrast": "TensorFlow's contrast takes each channel's mean; ours is torchvision's, of the grey image",
+    "*/augment_ops*/contrast": "TensorFlow takes each channel's mean; ours is torchvision's, of the grey image",
     "*/augment_ops*/saturation": "TensorFlow scales S of HSV; ours is torchvision's blend with the grey image",
     "byol/augment_ops*/brightness": "BYOL's JAX code adds a number; ours is torchvision's factor",
     "byol/augment_ops*/hsv": "a step on the way: our hue rotation does not form HSV, and its result is compared",
     "barlowtwins/loss*/bn_running_*": "our standardisation is part of the loss, which needs no running statistics",
-    "byol/update*/target_bnstate*.predictor.*": "the authors' target runs a predictor that nothing uses; our teacher has none",
+    "byol/update*/target_bnstate*.predictor.*": "the target's predictor is run but never used; our teacher has none",
     **dict.fromkeys(
         ("moco/world*/*_after_step[!1]*_buffer/*", "moco/world*/*_after_step1[0-9]*_buffer/*"),
         "the authors' DDP overwrites running statistics with rank 0's before each forward; ours are the mean over "

@@ -55,7 +55,7 @@ def test_negative_cosine_equals_the_paper_written_as_loops():
 def test_both_sides_get_the_same_gradient_because_stopping_it_is_the_methods_choice(loss):
     p, t = rows(4, 3, seed=5).requires_grad_(), rows(4, 3, seed=6).requires_grad_()
     forward = torch.autograd.grad(loss(p, t), [p, t])
-    backward = torch.autograd.grad(loss(t, p), [t, p])  # a cosine is symmetric
+    backward = torch.autograd.grad(loss(t, p), [p, t])  # a cosine is symmetric
     for a, b in zip(forward, backward, strict=True):
         assert a.abs().sum() > 0
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)

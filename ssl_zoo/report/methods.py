@@ -1,0 +1,41 @@
+"""The methods of the zoo, printed from their cards."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from ssl_zoo.errors import ConfigError, nearest
+
+# The five choices that define a contrastive method, and what else tells one from another.
+SHOWN = ("year", "stage", "loss", "negatives", "ema")
+
+
+def cards() -> dict[str, dict[str, Any]]:
+    """The card of every ``conf/method/*.yaml``, by the name that ``method=`` takes, in the order of years."""
+    found = {}
+    for file in files("ssl_zoo.conf").joinpath("method").iterdir():
+        if file.name.endswith(".yaml"):
+            card = OmegaConf.create(file.read_text()).get("card")
+            found[file.name.removesuffix(".yaml")] = dict(card or {})
+    return dict(sorted(found.items(), key=lambda item: (item[1].get("year", 0), item[0])))
+
+
+def show(name: str | None = None) -> None:
+    """Print all methods, or one card."""
+    known = cards()
+    if name is None:
+        table = Table("method", *SHOWN, title="ssl_zoo: method=NAME", title_justify="left")
+        for method, card in known.items():
+            table.add_row(method, *(str(card.get(key, "")) for key in SHOWN))
+    elif name in known:
+        table = Table.grid(padding=(0, 2))
+        for key, value in known[name].items():
+            table.add_row(key, str(value))
+    else:
+        raise ConfigError(f"ssl-zoo methods {name}: there is no such method; {nearest(name, known)}")
+    Console().print(table)
