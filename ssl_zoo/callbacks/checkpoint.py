@@ -43,6 +43,7 @@ class RunCheckpoint(Checkpoint):
         self.watch = watch
         self.best: float | None = None
         self._asked_to_stop = False
+        self._stopping: int | None = None  # the step after which the state was saved for good
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -51,12 +52,15 @@ class RunCheckpoint(Checkpoint):
         self.best = state_dict["best"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Replaces Lightning's own handler, which would broadcast from inside the signal handler.
-        signal.signal(signal.SIGTERM, self._on_sigterm)
         if is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             for stale in self.folder.glob("*.part"):
                 stale.unlink()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Here, because Lightning registers its own handler between fit start and train start; that one would broadcast
+        # from inside the handler and end the process without saving.
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, *_: Any) -> None:
         self._asked_to_stop = True
@@ -75,10 +79,19 @@ class RunCheckpoint(Checkpoint):
         if stop or (self.every is not None and trainer.global_step % self.every == 0):
             self._save(trainer, "last.ckpt")
         if stop:
-            raise Terminated(
-                f"stopped by SIGTERM after step {trainer.global_step}; saved {self.folder / 'last.ckpt'}; "
-                "continue with resume=auto"
-            )
+            # Raised at the next batch, when this step has been logged; after the last batch of an epoch its evaluation
+            # still belongs to the run.
+            self._stopping = trainer.global_step
+
+    def _end(self) -> None:
+        raise Terminated(
+            f"stopped by SIGTERM after step {self._stopping}; saved {self.folder / 'last.ckpt'}; "
+            "continue with resume=auto"
+        )
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._stopping is not None:
+            self._end()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = getattr(pl_module, "metrics", {})
@@ -87,6 +100,8 @@ class RunCheckpoint(Checkpoint):
             self.best = value
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
+        if self._stopping is not None:
+            self._end()
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         """Write beside the old file and rename: a run killed while it saves has lost nothing."""

@@ -76,7 +76,7 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path: Path, method: str, signal_
     whole = train(*own, "hydra.run.dir=a/whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     cut = ["hydra.run.dir=b/cut", "resume=auto"]
-    for step in (3, 5, 6, 9):  # in the middle and at the end of an epoch, on and off a checkpoint
+    for step in (3, 6, 8):  # in the middle and at the end of an epoch, on and off a checkpoint
         kill = f"+callbacks.kill={{_target_: tests.cli.kill.Kill, step: {step}, signal_name: {signal_name}}}"
         done = train(*own, *cut, kill, cwd=tmp_path)
         assert done.returncode == (-9 if signal_name == "SIGKILL" else 143), done.stderr
