@@ -18,13 +18,15 @@ from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.base import Method, info_of, views_problem
 from ssl_zoo.modules.batch_norm import convert
-from ssl_zoo.signatures import locate, problems
+from ssl_zoo.signatures import argument_problems, locate, problems
+from ssl_zoo.trainer import make_trainer
 
 
 def check_signatures(cfg: DictConfig) -> None:
     """Bind every ``_target_`` to its signature and count the views that the method needs; all problems at once."""
     config = plain(cfg)
-    found = list(problems({key: value for key, value in config.items() if key != "hydra"}))
+    found = list(problems(config))
+    found += argument_problems(make_trainer, config["trainer"], "trainer", partial=True)
     if not found:
         from ssl_zoo.augmentations import registry
 

@@ -122,14 +122,14 @@ def _train_job(cfg: DictConfig) -> Any:
     """Build, then train here or in one process per device; returns the probe's accuracy for sweepers."""
     from hydra.core.hydra_config import HydraConfig
 
-    from ssl_zoo import worker
+    from ssl_zoo import trainer, worker
     from ssl_zoo.callbacks.checkpoint import Terminated
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
     made = not any(path.name != ".hydra" for path in run_dir.iterdir())
     try:
-        worker.check_devices(cfg)
+        trainer.check_devices(cfg)
         run_dir, finished = _choose_run(cfg, run_dir, made)
         if finished:
             return 0
@@ -140,7 +140,7 @@ def _train_job(cfg: DictConfig) -> Any:
         raise
     worker.write_config(cfg, run_dir)
     worker.write_record(cfg, run_dir)
-    if worker.devices_of(cfg) * cfg.trainer.num_nodes > 1:
+    if trainer.devices_of(cfg) * cfg.trainer.num_nodes > 1:
         del built
         return worker.launch(cfg, run_dir)
     try:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ssl_zoo.errors import ConfigError, nearest
 
@@ -118,7 +118,7 @@ def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | Non
     for depth, part in enumerate(parts):
         if isinstance(node, ListConfig):
             return None  # Hydra itself names a wrong list index
-        if not isinstance(node, DictConfig) or node._get_node(part) is None:
+        if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118  (`in` denies "???")
             names = list(node.keys()) if isinstance(node, DictConfig) else []
             names += loader.list_groups("") if depth == 0 else []
             where = ".".join(parts[:depth]) or "the configuration"
@@ -143,13 +143,15 @@ def quick_check(cfg: DictConfig) -> None:
 
 
 def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
+    found: dict[str, str] = {}  # by the key at fault: other nodes may refer to it
     for key in cfg:
-        if key in ("run_dir",):
-            continue
         try:
             OmegaConf.to_container(cfg[key], resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg[key]) else 0
+        except MissingMandatoryValue as error:
+            found[error.full_key] = f"{error.full_key} is not set; give {error.full_key}=VALUE"
         except OmegaConfBaseException as error:
-            yield f"{error.full_key or key}: {str(error).splitlines()[0]}"
+            found[error.full_key or str(key)] = f"{error.full_key or key}: {str(error).splitlines()[0]}"
+    yield from found.values()
 
 
 def _positive(cfg: DictConfig, path: str) -> Iterator[str]:

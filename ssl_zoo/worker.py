@@ -16,100 +16,22 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from ssl_zoo import build, distributed
 from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
-from ssl_zoo.config import config_hash, divisible, plain
+from ssl_zoo.config import config_hash, plain
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.base import Method
 from ssl_zoo.report import finish, start
+from ssl_zoo.trainer import devices_of, make_trainer, precision_of
 
 CONFIG = "config.yaml"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 TERMINATED = 143  # what a shell reports for a process that SIGTERM ended
-
-
-def devices_of(cfg: DictConfig) -> int:
-    """How many processes a node runs: ``trainer.devices``, or all devices for -1."""
-    wanted = cfg.trainer.devices
-    if wanted != -1:
-        return int(wanted)
-    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.cuda.device_count() if on_gpu else 1
-
-
-def check_devices(cfg: DictConfig) -> None:
-    """What only the machine can tell: the accelerator exists, has enough devices, and the batch splits over them."""
-    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu: torch finds no GPU here; use trainer=cpu, or trainer=auto")
-    devices = devices_of(cfg)
-    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    if on_gpu and devices > torch.cuda.device_count():
-        raise ConfigError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPU(s)")
-    found = list(divisible(cfg, devices))
-    if found:
-        raise ConfigError("\n".join(found))
-
-
-def precision_of(cfg: DictConfig) -> str:
-    """``trainer.precision``, where ``auto`` is a rule on the hardware, never a timing."""
-    wanted = str(cfg.trainer.precision)
-    if wanted != "auto":
-        return wanted
-    if cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-
-
-def make_trainer(
-    callbacks: list[pl.Callback],
-    loggers: list[Any],
-    precision: str,
-    accelerator: str = "auto",
-    devices: int = 1,
-    num_nodes: int = 1,
-    strategy: Literal["auto", "ddp"] = "auto",
-    max_epochs: int = 20,
-    max_steps: int = -1,
-    accumulate: int = 1,
-    clip: dict[str, Any] | None = None,
-    log_every: int = 10,
-    deterministic: bool = False,
-    compile: bool = False,
-    checkpoint_every: int | None = None,
-) -> pl.Trainer:
-    """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation."""
-    several = strategy == "ddp" or devices * num_nodes > 1
-    # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
-    plan: Strategy | str = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False) if several else "auto"
-    bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
-    return pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=plan,
-        plugins=[LightningEnvironment()] if several and "SLURM_JOB_ID" not in os.environ else None,
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=max_epochs,
-        max_steps=max_steps,
-        accumulate_grad_batches=accumulate,
-        log_every_n_steps=log_every,
-        deterministic=deterministic,
-        callbacks=callbacks,
-        logger=loggers,
-        enable_progress_bar=bar,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-    )
 
 
 def _quiet() -> None:
@@ -143,7 +65,10 @@ def keep_memory() -> None:
 def build_run(cfg: DictConfig) -> tuple[Method, Any]:
     """Data and method of a configuration; a wrong one ends here, before anything is trained."""
     data = build.build_data(cfg)
-    return build.build_method(cfg, data.info), data
+    method = build.build_method(cfg, data.info)
+    if cfg.resume is not None:
+        build.load_state(method, build.read_checkpoint(cfg.resume)["state_dict"], str(cfg.resume))
+    return method, data
 
 
 def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None) -> dict[str, Any]:
@@ -167,16 +92,17 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
         # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     method.bind(data.batch_size)
-    resume = _resume_point(cfg, method, loggers)
+    if cfg.resume is not None:
+        _cut_metrics(cfg.resume, loggers)
     if cfg.trainer.compile:
         method.backbone.compile()
         for teacher in (m for m in method.modules() if type(m).__name__ == "EMA"):
             teacher.net.compile()
     if trainer.is_global_zero:
-        start.show(cfg, run_dir, method, data, resume, trainer.world_size)
+        start.show(cfg, run_dir, method, data, cfg.resume, trainer.world_size)
     began = time.perf_counter()
     try:
-        trainer.fit(method, datamodule=data, ckpt_path=resume)
+        trainer.fit(method, datamodule=data, ckpt_path=cfg.resume)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ConfigError(
@@ -188,16 +114,12 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
     return finish.finish(cfg, run_dir, method, data, time.perf_counter() - began)
 
 
-def _resume_point(cfg: DictConfig, method: Method, loggers: list[Any]) -> str | None:
-    """Check the checkpoint to continue from, and cut the metrics that were written after it."""
-    if cfg.resume is None:
-        return None
-    checkpoint = build.read_checkpoint(cfg.resume)
-    build.load_state(method, checkpoint["state_dict"], str(cfg.resume))
+def _cut_metrics(checkpoint: str, loggers: list[Any]) -> None:
+    """Drop the rows that were written after the checkpoint to continue from; the run writes them again."""
+    step = int(build.read_checkpoint(checkpoint)["global_step"])
     for logger in loggers:
         if hasattr(logger, "truncate"):
-            logger.truncate(int(checkpoint["global_step"]))
-    return str(cfg.resume)
+            logger.truncate(step)
 
 
 def launch(cfg: DictConfig, run_dir: Path) -> int:

@@ -65,7 +65,7 @@ def test_a_batch_that_does_not_split() -> None:
 
 def test_a_missing_data_set(tmp_path: Path) -> None:
     text = message(["data=cifar10", f"data.root={tmp_path}"])
-    assert f"data.root={tmp_path}: found no cifar-10-batches-py in {tmp_path}" in text
+    assert f"data.root={tmp_path}: found no cifar-10-batches-py or data_batch_1 in {tmp_path}" in text
     assert "data.download=true" in text
 
 
@@ -130,3 +130,17 @@ def test_interpolations_resolve_to_plain_containers() -> None:
     cfg = config.load([])
     assert isinstance(config.plain(cfg)["method"]["backbone"]["width"], int)
     assert OmegaConf.is_config(cfg)
+
+
+def test_a_wrong_word_for_the_trainer() -> None:
+    assert message(["trainer.max_epochs=many"], deep=True).startswith("trainer.max_epochs='many': make_trainer wants a whole")
+
+
+def test_a_value_that_must_be_given_is_named_once() -> None:
+    assert message(["backbone=timm"]) == "backbone.name is not set; give backbone.name=VALUE"
+
+
+def test_groups_of_rows_must_divide_the_batch() -> None:
+    text = message(["batch_norm.group=32", "data.batch_size=80"])
+    assert text.endswith("does not divide the 80 rows of a micro-batch over all devices; try batch_norm.group=40, or null "
+                         "for all of them")

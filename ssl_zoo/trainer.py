@@ -1,0 +1,91 @@
+"""The trainer's part of a configuration: devices, precision, and Lightning's trainer as the house runs it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from ssl_zoo.config import divisible
+from ssl_zoo.errors import ConfigError
+
+
+def devices_of(cfg: DictConfig) -> int:
+    """How many processes a node runs: ``trainer.devices``, or all devices for -1."""
+    wanted = cfg.trainer.devices
+    if wanted != -1:
+        return int(wanted)
+    on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.cuda.device_count() if on_gpu else 1
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """What only the machine can tell: the accelerator exists, has enough devices, and the batch splits over them."""
+    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu: torch finds no GPU here; use trainer=cpu, or trainer=auto")
+    devices = devices_of(cfg)
+    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    if on_gpu and devices > torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPU(s)")
+    found = list(divisible(cfg, devices))
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def precision_of(cfg: DictConfig) -> str:
+    """``trainer.precision``, where ``auto`` is a rule on the hardware, never a timing."""
+    wanted = str(cfg.trainer.precision)
+    if wanted != "auto":
+        return wanted
+    if cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+def make_trainer(
+    callbacks: list[pl.Callback],
+    loggers: list[Any],
+    precision: str | int,
+    accelerator: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: Literal["auto", "ddp"] = "auto",
+    max_epochs: int = 20,
+    max_steps: int = -1,
+    accumulate: int = 1,
+    clip: dict[str, Any] | None = None,
+    log_every: int = 10,
+    deterministic: bool = False,
+    compile: bool = False,
+    checkpoint_every: int | None = None,
+) -> pl.Trainer:
+    """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation."""
+    several = strategy == "ddp" or devices * num_nodes > 1
+    # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
+    plan: Strategy | str = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False) if several else "auto"
+    bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=plan,
+        plugins=[LightningEnvironment()] if several and "SLURM_JOB_ID" not in os.environ else None,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=max_epochs,
+        max_steps=max_steps,
+        accumulate_grad_batches=accumulate,
+        log_every_n_steps=log_every,
+        deterministic=deterministic,
+        callbacks=callbacks,
+        logger=loggers,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
