@@ -28,6 +28,8 @@ COMMANDS = {
 # Hydra answers these itself, without running a job.
 ASKS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 
+VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
+
 
 def train(argv: Sequence[str] | None = None) -> int:
     """``python train.py``: check, then train; exit status 0, 1 for a wrong input, 143 after SIGTERM."""
@@ -66,26 +68,32 @@ def _fail(error: ConfigError) -> int:
     return 1
 
 
-def _overrides(argv: Sequence[str]) -> list[str]:
-    """The overrides of a command line; ``--config-dir X`` becomes the search path that it stands for."""
-    out: list[str] = []
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options of Hydra's (with their values) and overrides; Hydra itself wants them in this order."""
+    options: list[str] = []
+    overrides: list[str] = []
     rest = iter(argv)
     for word in rest:
-        if word in ("--config-dir", "-cd"):
-            out.append(f"hydra.searchpath=[file://{Path(next(rest, '')).absolute()}]")
-        elif word.startswith("--config-dir="):
-            out.append(f"hydra.searchpath=[file://{Path(word.partition('=')[2]).absolute()}]")
-        elif not word.startswith("-"):
-            out.append(word)
-    return out
+        (options if word.startswith("-") else overrides).append(word)
+        if word in VALUED:
+            options += [value for value in [next(rest, None)] if value is not None]
+    return options, overrides
+
+
+def _search_path(options: Sequence[str]) -> list[str]:
+    """``--config-dir X`` as the override that it stands for."""
+    joined = [word for option in options for word in option.split("=", 1)]
+    found = [value for key, value in zip(joined, joined[1:], strict=False) if key in ("--config-dir", "-cd")]
+    return [f"hydra.searchpath=[{','.join(f'file://{Path(value).absolute()}' for value in found)}]"] if found else []
 
 
 def _with_hydra(name: str, job: Callable[[DictConfig], Any], argv: list[str], check: Callable[[DictConfig], None]) -> int:
-    several = any(word in ("-m", "--multirun") for word in argv)
+    options, overrides = _split(argv)
+    several = any(word in ("-m", "--multirun") for word in options)
     try:
-        if not any(word.partition("=")[0] in ASKS for word in argv):
-            overrides = _overrides(argv)
-            for one in config.expand(overrides) if several else [overrides]:
+        if not any(word.partition("=")[0] in ASKS for word in options):
+            given = [*_search_path(options), *overrides]
+            for one in config.expand(given) if several else [given]:
                 check(config.load(one, name))
     except ConfigError as error:
         return _fail(error)
@@ -103,7 +111,7 @@ def _with_hydra(name: str, job: Callable[[DictConfig], Any], argv: list[str], ch
         status = max(status, result)
         return None
 
-    held, sys.argv = sys.argv, [f"{name}.py", *argv]
+    held, sys.argv = sys.argv, [f"{name}.py", *options, *overrides]
     try:
         hydra.main(version_base="1.3", config_path="pkg://ssl_zoo.conf", config_name=name)(outcome)()
     finally:

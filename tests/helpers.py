@@ -21,12 +21,13 @@ from ssl_zoo.optim.schedules import Progress
 CONF = Path(__file__).parent.parent / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 SIZE, ROWS, CLASSES = 16, 8, 4
-TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "backbone.width=4", "backbone.zero_init_residual=false", "report=false"]
+TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "report=false"]
+TINY_BACKBONE = ["backbone.width=4", "backbone.zero_init_residual=false"]
 
 
-def tiny_config(name: str, extra: Sequence[str] = ()) -> DictConfig:
+def tiny_config(name: str, extra: Sequence[str] = (), tiny: bool = True) -> DictConfig:
     """A method at the small scale, with every head and memory narrow enough for a test of milliseconds."""
-    return deepcopy(_composed(name, tuple(extra)))
+    return deepcopy(_composed(name, (*(TINY_BACKBONE if tiny else []), *extra)))
 
 
 @cache
@@ -52,9 +53,11 @@ def info() -> DataInfo:
     return DataInfo(samples=64, classes=CLASSES, image_size=SIZE, channels=3, batch_size=ROWS)
 
 
-def tiny_method(name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> Method:
-    """Built from the configuration, bound to its optimizer, in training mode."""
-    cfg = tiny_config(name, extra)
+def tiny_method(
+    name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch.float32, tiny: bool = True
+) -> Method:
+    """Built from the configuration, bound to its optimizer, in training mode; ``tiny``: with the smallest backbone."""
+    cfg = tiny_config(name, extra, tiny)
     method = build.build_method(cfg, info()).to(dtype)
     method.progress = Progress(step=2, total=10, steps_per_epoch=4)  # past the first step of a warm-up, whose rate is 0
     method.bind(ROWS)

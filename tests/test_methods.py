@@ -11,10 +11,11 @@ import torch
 
 from ssl_zoo.distributed import world_size
 from ssl_zoo.modules.ema import EMA
-from tests.helpers import METHODS, tiny_batch, tiny_method, train_step, view_sizes
+from tests.helpers import CONF, METHODS, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 
 EXACT = torch.float64
+BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
 
 
 def run_steps(name: str, steps: int = 3) -> dict[str, Any]:
@@ -119,3 +120,14 @@ def test_every_scalar_of_the_signature_is_in_the_yaml(name: str) -> None:
     node = config.load([f"method={name}"]).method
     wanted = set(inspect.signature(locate(node._target_)).parameters) - set(INJECTED)
     assert wanted - set(node) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", METHODS)
+def test_it_runs_with_every_backbone(name: str, backbone: str) -> None:
+    named = {"timm": ["backbone.name=resnet10t"], "torchvision": ["backbone.name=resnet18"]}.get(backbone, [])
+    method = tiny_method(name, [f"backbone={backbone}", *named, "data.image_size=32"], tiny=False)
+    sizes = [32 * size // 16 for size in view_sizes(name)]
+    out = train_step(method, tiny_batch(sizes))
+    assert math.isfinite(out["loss"]) and out["gradients"]
