@@ -22,7 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from ssl_zoo.errors import ConfigError, nearest
 
 # What does not change the numbers of a run: two configurations that differ only here continue one another.
-NOT_IN_HASH = ("run_dir", "resume", "report", "callbacks", "logger", "card", "recipe")
+NOT_IN_HASH = ("run_dir", "resume", "report", "callbacks", "logger", "card", "recipe", "expected")
 NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache")
 IN_TRAINER_HASH = ("max_epochs", "max_steps", "accumulate", "clip", "precision")
 
