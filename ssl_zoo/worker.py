@@ -38,7 +38,8 @@ def _quiet() -> None:
     """Silence Lightning's remarks that our own screen says better or that are wrong here."""
     import logging
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",
         ".*The number of training batches.*",
@@ -47,6 +48,7 @@ def _quiet() -> None:
         ".*Checkpoint directory.*",
         ".*isinstance.treespec.*",
         ".*LeafSpec.*",
+        ".*`broadcast_buffers` is deprecated.*",  # ranks are built alike: there is nothing to broadcast
     ):
         warnings.filterwarnings("ignore", message=text)
 

@@ -42,7 +42,7 @@ def _narrow(node: Any) -> None:
     for key, value in node.items():
         if key in ("projector", "predictor"):
             value.hidden = [min(width, 16) for width in value.hidden]
-            value.out_features = min(value.out_features, 8)
+            value.out_features = min(value.out_features, 8)  # -1, the width of the input, stays
         if key in ("queue_size", "prototypes") and value:
             node[key] = 2 * ROWS
         if key == "queue_start":

@@ -225,6 +225,9 @@ class DataModule(pl.LightningDataModule):
             self.views.to(batch.slot.device)
             draw = Draw(stream_key(self.seed, STREAM, batch.epoch), batch.slot)
             views, extra = self.views(views, draw, skip_crops=isinstance(views, list))
+        if self.trainer is not None:
+            # trainer.precision=64-true and 16-true: Lightning converts batches before the views are made.
+            views = [view.to(self.trainer.lightning_module.dtype) for view in views]
         return Batch(views, batch.index, batch.label, rng, extra)
 
     # State

@@ -75,7 +75,8 @@ def extract(
 def _row(method: Any, batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
     view, label, index = batch
     label = torch.full_like(index, -1) if label is None else label
-    return method.embed(view.to(device, non_blocking=True)).float().cpu(), label.long().cpu(), index.cpu()
+    view = view.to(device, getattr(method, "dtype", view.dtype), non_blocking=True)
+    return method.embed(view).float().cpu(), label.long().cpu(), index.cpu()
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.losses.regression import cosine_regression
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.ema import EMA
-from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
 
@@ -34,6 +34,7 @@ class BYOL(Method):
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.predictor = predictor(self.projector.out_features)
+        same_width(self.projector, self.predictor)
         self.teacher = EMA(nn.Sequential(backbone, self.projector), reinit=redraw_teacher)
         self.momentum = momentum
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.losses.regression import negative_cosine
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.optim.recipe import OptimizerRecipe
 
 
@@ -31,6 +31,7 @@ class SimSiam(Method):
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.predictor = predictor(self.projector.out_features)
+        same_width(self.projector, self.predictor)
         self.stop_gradient = stop_gradient
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -94,3 +94,16 @@ class MLP(nn.Sequential):
         """One layer, or several as an ``nn.Sequential``: ``head[:3]`` is where SimCLR v2 starts to fine-tune."""
         layers = list(self)[index]
         return nn.Sequential(*layers) if isinstance(layers, list) else layers
+
+
+def same_width(projector: Any, predictor: Any) -> None:
+    """A prediction is compared with a projection.
+
+    Raises:
+        ValueError: If the two heads differ in ``out_features``, naming both.
+    """
+    if projector.out_features != predictor.out_features:
+        raise ValueError(
+            f"method.predictor.out_features={predictor.out_features} differs from the projector's "
+            f"{projector.out_features}, which it predicts; use -1 (the width of its input)"
+        )

@@ -14,7 +14,8 @@ from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.summary import Row, run_files, table
 
 SUMMARY = "summary.json"
-NOTE = "linear: logistic regression on frozen features; kNN: settings of callbacks.online_knn; all rows alike"
+OFFLINE = "linear: logistic regression on frozen features; kNN: settings of callbacks.online_knn; all rows alike"
+ONLINE = "linear probe: the online one, of the last evaluation during training"
 
 
 def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: float) -> dict[str, Any]:
@@ -24,17 +25,17 @@ def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: floa
         What ``summary.json`` holds: the latest metrics, baselines in percent, seconds of training.
     """
     numbers: dict[str, Any] = {**method.metrics, "seconds": round(seconds, 1)}
-    rows = [Row(cfg.card.name, method.metrics.get("probe/top1"), method.metrics.get("knn/top1"))]
+    rows, note = [Row(cfg.card.name, method.metrics.get("probe/top1"), method.metrics.get("knn/top1"))], ONLINE
     if cfg.report and data.info.classes is not None and data.val_loader() is not None:
         # One protocol for every row: the online probe has seen augmented views of a moving network.
-        rows = []
+        rows, note = [], OFFLINE
         for name, found in _judged(cfg, method, data).items():
             numbers[name] = found
             rows.append(Row(name, found["linear"], found["knn"]))
     if cfg.report and (run_dir / "metrics.csv").is_file():
         save_curves(run_dir, {f"{row.name} (linear)": row.probe for row in rows[1:] if row.probe is not None})
     (run_dir / SUMMARY).write_text(json.dumps(numbers, indent=2) + "\n")
-    Console().print(table(rows, run_files(run_dir), NOTE))
+    Console().print(table(rows, run_files(run_dir), note))
     return numbers
 
 

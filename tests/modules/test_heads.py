@@ -92,3 +92,10 @@ def test_wrong_arguments_are_named(arguments, message):
 def test_a_slice_of_a_head_shares_its_layers():
     head = MLP(6, [5], 4)
     assert head[:3][0] is head[0] and kinds(head[1:3]) == ["BatchNorm1d", "ReLU"] and head[-1] is head[3]
+
+
+def test_a_predictor_of_another_width_is_refused_with_both_numbers():
+    from ssl_zoo.modules.heads import same_width
+
+    with pytest.raises(ValueError, match=r"method.predictor.out_features=4 differs from the projector's 8"):
+        same_width(MLP(16, [], 8), MLP(8, [], 4))
