@@ -87,7 +87,9 @@ def _search_path(options: Sequence[str]) -> list[str]:
     return [f"hydra.searchpath=[{','.join(f'file://{Path(value).absolute()}' for value in found)}]"] if found else []
 
 
-def _with_hydra(name: str, job: Callable[[DictConfig], Any], argv: list[str], check: Callable[[DictConfig], None]) -> int:
+def _with_hydra(
+    name: str, job: Callable[[DictConfig], Any], argv: list[str], check: Callable[[DictConfig], None]
+) -> int:
     options, overrides = _split(argv)
     several = any(word in ("-m", "--multirun") for word in options)
     try:

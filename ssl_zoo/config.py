@@ -54,7 +54,8 @@ def _parse(argv: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(list(argv))
     except OverrideParseException as error:
         first = str(error).splitlines()[0]
-        raise ConfigError(f"cannot read {error.override!r}: {first}; write key=value, with quotes around spaces") from None
+        advice = "write key=value, with quotes around spaces"
+        raise ConfigError(f"cannot read {error.override!r}: {first}; {advice}") from None
 
 
 def load(argv: Sequence[str], name: str = "train") -> DictConfig:
@@ -119,7 +120,7 @@ def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | Non
         if isinstance(node, ListConfig):
             return None  # Hydra itself names a wrong list index
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118  (`in` denies "???")
-            names = list(node.keys()) if isinstance(node, DictConfig) else []
+            names = list(map(str, node.keys())) if isinstance(node, DictConfig) else []
             names += loader.list_groups("") if depth == 0 else []
             where = ".".join(parts[:depth]) or "the configuration"
             return f"{override.key_or_group}: {where} has no {part!r}; {nearest(part, names)}"
@@ -146,11 +147,12 @@ def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
     found: dict[str, str] = {}  # by the key at fault: other nodes may refer to it
     for key in cfg:
         try:
-            OmegaConf.to_container(cfg[key], resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg[key]) else 0
-        except MissingMandatoryValue as error:
-            found[error.full_key] = f"{error.full_key} is not set; give {error.full_key}=VALUE"
+            if OmegaConf.is_config(cfg[key]):
+                OmegaConf.to_container(cfg[key], resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            found[error.full_key or str(key)] = f"{error.full_key or key}: {str(error).splitlines()[0]}"
+            at = error.full_key or str(key)
+            missing = isinstance(error, MissingMandatoryValue)
+            found[at] = f"{at} is not set; give {at}=VALUE" if missing else f"{at}: {str(error).splitlines()[0]}"
     yield from found.values()
 
 
@@ -187,8 +189,8 @@ def _group_problems(cfg: DictConfig) -> Iterator[str]:
     group, rows = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
     if group is not None and (group < 2 or rows % group):
         yield (
-            f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch over"
-            f" all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"
+            f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch"
+            f" over all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"
         )
 
 

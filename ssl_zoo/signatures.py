@@ -57,7 +57,9 @@ def _call_problems(node: dict[str, Any], path: str) -> Iterator[str]:
     yield from argument_problems(call, given, path, partial=bool(node.get("_partial_")))
 
 
-def argument_problems(call: Callable[..., Any], given: dict[str, Any], path: str, partial: bool = False) -> Iterator[str]:
+def argument_problems(
+    call: Callable[..., Any], given: dict[str, Any], path: str, partial: bool = False
+) -> Iterator[str]:
     """Sentences about keyword arguments that ``call`` does not take, lacks, or takes as another type."""
     try:
         parameters = inspect.signature(call).parameters
@@ -69,7 +71,8 @@ def argument_problems(call: Callable[..., Any], given: dict[str, Any], path: str
     for key, value in given.items():
         if key not in parameters:
             if not open_ended:
-                yield f"{path}.{key}: {name} has no argument {key!r}; {nearest(key, [p for p in parameters if p != 'self'])}"
+                known = [p for p in parameters if p != "self"]
+                yield f"{path}.{key}: {name} has no argument {key!r}; {nearest(key, known)}"
         elif key in hints and not fits(value, hints[key]):
             yield f"{path}.{key}={value!r}: {name} wants {describe(hints[key])}, got {type(value).__name__}"
     for key, parameter in parameters.items():

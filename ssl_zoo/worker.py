@@ -26,6 +26,7 @@ from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
 from ssl_zoo.config import config_hash, plain
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.ema import EMA
 from ssl_zoo.report import finish, start
 from ssl_zoo.trainer import devices_of, make_trainer, precision_of
 
@@ -98,7 +99,7 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
         _cut_metrics(cfg.resume, loggers)
     if cfg.trainer.compile:
         method.backbone.compile()
-        for teacher in (m for m in method.modules() if type(m).__name__ == "EMA"):
+        for teacher in (m for m in method.modules() if isinstance(m, EMA)):
             teacher.net.compile()
     if trainer.is_global_zero:
         start.show(cfg, run_dir, method, data, cfg.resume, trainer.world_size)
@@ -108,7 +109,8 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ConfigError(
-                f"the disk of {run_dir} is full; the previous last.ckpt is whole: free some space and continue with resume=auto"
+                f"the disk of {run_dir} is full; the previous last.ckpt is whole: free some space and "
+                "continue with resume=auto"
             ) from None
         raise
     if not trainer.is_global_zero:
@@ -145,7 +147,11 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
     """Exit code of the run: 0 when all ranks end well, else the first failure's; signals reach every rank."""
     import signal
 
-    held = signal.signal(signal.SIGTERM, lambda *_: [rank.terminate() for rank in ranks])
+    def stop(*_: Any) -> None:
+        for rank in ranks:
+            rank.terminate()
+
+    held = signal.signal(signal.SIGTERM, stop)
     try:
         while True:
             codes = [rank.poll() for rank in ranks]

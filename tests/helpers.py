@@ -75,7 +75,8 @@ def tiny_batch(sizes: Sequence[int], step: int = 0, dtype: torch.dtype = torch.f
     generator = torch.Generator().manual_seed(100 + step)
     share = ROWS // world_size()
     own = slice(rank() * share, (rank() + 1) * share)
-    views = [torch.randn(ROWS, 3, size, size, generator=generator, dtype=torch.float64).to(dtype)[own] for size in sizes]
+    drawn = [torch.randn(ROWS, 3, size, size, generator=generator, dtype=torch.float64) for size in sizes]
+    views = [view.to(dtype)[own] for view in drawn]
     index = torch.randperm(64, generator=generator)[:ROWS][own]
     label = torch.randint(0, CLASSES, (ROWS,), generator=generator)[own]
     slot = torch.arange(ROWS)[own] + step * ROWS

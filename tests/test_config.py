@@ -99,8 +99,11 @@ def test_a_sweep_is_expanded_in_hydras_order() -> None:
     assert jobs[1] == ["method=simclr", "seed=1", "data=digits"] and len(jobs) == 4
 
 
+METHODS = sorted((Path(__file__).parent.parent / "conf" / "method").glob("*.yaml"))
+
+
 @pytest.mark.parametrize("scale", ["small", "large"])
-@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "conf" / "method").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", METHODS, ids=lambda p: p.stem)
 def test_every_method_has_a_recipe_that_passes_the_check(path: Path, scale: str) -> None:
     cfg = config.load([f"method={path.stem}", f"scale={scale}"])
     build.check_signatures(cfg)
@@ -131,7 +134,8 @@ def test_the_hash_knows_what_changes_the_numbers() -> None:
         return config.config_hash(config.plain(config.load(list(argv))))
 
     same = hashed()
-    for neutral in ("trainer.devices=2", "data.workers=3", "logger=none", "callbacks=none", "augmentation.where=device"):
+    neutrals = ("trainer.devices=2", "data.workers=3", "logger=none", "callbacks=none", "augmentation.where=device")
+    for neutral in neutrals:
         assert hashed(neutral) == same, neutral
     for other in ("seed=1", "method.temperature=0.3", "trainer.max_epochs=3", "data.subset=100", "data.batch_size=64"):
         assert hashed(other) != same, other
@@ -144,7 +148,8 @@ def test_interpolations_resolve_to_plain_containers() -> None:
 
 
 def test_a_wrong_word_for_the_trainer() -> None:
-    assert message(["trainer.max_epochs=many"], deep=True).startswith("trainer.max_epochs='many': make_trainer wants a whole")
+    text = message(["trainer.max_epochs=many"], deep=True)
+    assert text.startswith("trainer.max_epochs='many': make_trainer wants a whole")
 
 
 def test_a_value_that_must_be_given_is_named_once() -> None:
@@ -153,5 +158,6 @@ def test_a_value_that_must_be_given_is_named_once() -> None:
 
 def test_groups_of_rows_must_divide_the_batch() -> None:
     text = message(["batch_norm.group=32", "data.batch_size=80"])
-    assert text.endswith("does not divide the 80 rows of a micro-batch over all devices; try batch_norm.group=40, or null "
-                         "for all of them")
+    assert text.endswith(
+        "does not divide the 80 rows of a micro-batch over all devices; try batch_norm.group=40, or null for all of them"
+    )

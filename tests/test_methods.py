@@ -85,7 +85,8 @@ def test_two_processes_equal_one(name: str, pool: GlooPool) -> None:
         assert two["gradients"].keys() == one["gradients"].keys()
         for kind in ("gradients", "state"):
             for key, value in one[kind].items():
-                torch.testing.assert_close(two[kind][key], value, rtol=1e-10, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
+                other = two[kind][key]
+                torch.testing.assert_close(other, value, rtol=1e-10, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -107,7 +108,8 @@ def test_a_teacher_moves_by_exactly_its_share(name: str) -> None:
     assert len(seen) == len(teachers)
     for before, student, momentum, after in seen:
         for key, value in before.items():
-            torch.testing.assert_close(after[key] - value, (1 - momentum) * (student[key] - value), rtol=1e-9, atol=1e-14)
+            share = (1 - momentum) * (student[key] - value)
+            torch.testing.assert_close(after[key] - value, share, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -89,7 +89,9 @@ class RunCheckpoint(Checkpoint):
             "continue with resume=auto"
         )
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if self._stopping is not None:
             self._end()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from ssl_zoo.callbacks.observe import (
     epoch_due,

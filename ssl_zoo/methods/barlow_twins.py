@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, world_size
 from ssl_zoo.losses.redundancy import barlow_twins
@@ -29,7 +30,7 @@ class BarlowTwins(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
         off_diagonal: float = 0.0051,

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather_lists, mean_over_ranks, rank
 from ssl_zoo.modules.queue import Staged
@@ -31,8 +32,9 @@ class Method(pl.LightningModule):
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
     needs_labels: bool = False
     uniform_loss: float | None = None  # the loss of uniform assignments (ln K), by which the monitor names a collapse
+    data_info: DataInfo  # set by build_method
 
-    def __init__(self, backbone: nn.Module, optimizer: OptimizerRecipe) -> None:
+    def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe) -> None:
         super().__init__()
         self.backbone = backbone
         self.recipe = optimizer
@@ -95,7 +97,8 @@ class Method(pl.LightningModule):
         steps = int(self.trainer.num_training_batches) // accumulate
         total = steps * (self.trainer.max_epochs or 1)
         if self.trainer.max_steps > 0:
-            total = min(total, self.trainer.max_steps) if (self.trainer.max_epochs or -1) > 0 else self.trainer.max_steps
+            epochs_end = (self.trainer.max_epochs or -1) > 0
+            total = min(total, self.trainer.max_steps) if epochs_end else self.trainer.max_steps
         self.progress = Progress(self.trainer.global_step, total, steps)
         # Dropout must not depend on what came before: a resumed run draws what the uninterrupted one did.
         torch.manual_seed(hash((self.seed, self.trainer.current_epoch, batch_idx, rank())) & (2**63 - 1))
@@ -171,8 +174,8 @@ def views_problem(method: type[Method], counts: tuple[int, int]) -> str | None:
             )
         if most is not None and got > max(most, least):
             return (
-                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} takes at most {max(most, least)}; "
-                f"remove views or lower their count"
+                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} takes at most "
+                f"{max(most, least)}; remove views or lower their count"
             )
     return None
 

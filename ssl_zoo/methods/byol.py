@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.losses.regression import cosine_regression
 from ssl_zoo.methods.base import Method
@@ -24,7 +25,7 @@ class BYOL(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
         predictor: Head,

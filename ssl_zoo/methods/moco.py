@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, shuffled
 from ssl_zoo.losses.contrastive import info_nce
@@ -29,7 +30,7 @@ class MoCo(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.contrastive import nt_xent
@@ -26,7 +27,7 @@ class SimCLR(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
         temperature: float = 0.1,

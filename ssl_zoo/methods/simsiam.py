@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.losses.regression import negative_cosine
 from ssl_zoo.methods.base import Method
@@ -22,7 +23,7 @@ class SimSiam(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
         predictor: Head,

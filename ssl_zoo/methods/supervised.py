@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import sum_over_ranks, world_size
 from ssl_zoo.losses.precision import full_precision
@@ -25,7 +26,7 @@ class Supervised(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         label_smoothing: float = 0.0,
@@ -37,6 +38,7 @@ class Supervised(Method):
         self.label_smoothing = label_smoothing
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.label is not None  # needs_labels
         h = [self.backbone(view) for view in batch.views]                            # V x [B, F]
         losses = [_cross_entropy(self.classifier(x), batch.label, self.label_smoothing) for x in h]  # V x [B]
         loss = torch.stack(losses).mean(0)                                           # [B], 0 without a label
@@ -47,5 +49,4 @@ class Supervised(Method):
 
 @full_precision
 def _cross_entropy(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
-    options = {"ignore_index": -1, "label_smoothing": smoothing, "reduction": "none"}
-    return nn.functional.cross_entropy(logits, label, **options)
+    return nn.functional.cross_entropy(logits, label, ignore_index=-1, label_smoothing=smoothing, reduction="none")

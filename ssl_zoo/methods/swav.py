@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.losses.clustering import sinkhorn, swapped_prediction
@@ -37,7 +39,7 @@ class SwAV(Method):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
@@ -66,8 +68,8 @@ class SwAV(Method):
         h = torch.cat(concat(self.backbone, batch.views))                            # [V * B, F]
         z = nn.functional.normalize(self.projector(h), dim=1)                        # [V * B, D]
         s = self.prototypes(z).chunk(len(batch.views))                               # V x [B, K]
-        z = z.detach().chunk(len(batch.views))                                       # V x [B, D]
-        q = [self.assign(s[i].detach(), z[i], i) for i in range(ASSIGNED)]           # 2 x [B, K]
+        rows = z.detach().chunk(len(batch.views))                                    # V x [B, D]
+        q = [self.assign(s[i].detach(), rows[i], i) for i in range(ASSIGNED)]        # 2 x [B, K]
         return {"loss": swapped_prediction(s, q, self.temperature), "features": h.chunk(len(batch.views))[0]}
 
     @torch.no_grad()
@@ -76,7 +78,7 @@ class SwAV(Method):
         scores = gather(scores)                                                      # [W * B, K]
         rows = len(scores)
         if self.queues and self.progress.epoch >= self.queue_start:
-            queue = self.queues[view]
+            queue = cast(Queue, self.queues[view])
             if queue.full:
                 scores = torch.cat([self.prototypes(queue.keys), scores])            # [Q + W * B, K]
             queue.push(gather(z))

@@ -111,6 +111,9 @@ class BatchNorm(_BatchNorm):
 class BatchNormAct(BatchNorm):
     """Batch norm with the dropout and activation that timm fuses behind it."""
 
+    drop: nn.Module
+    act: nn.Module
+
     def forward(self, input: Tensor) -> Tensor:
         return self.act(self.drop(super().forward(input)))
 
@@ -147,6 +150,7 @@ def convert(module: nn.Module, group: int | None = None, interleaved: bool = Fal
             if type(child) not in CONVERTED:
                 raise TypeError(f"batch norm {name!r} is a {type(child).__name__}: its statistics cannot be grouped")
             child.__class__ = CONVERTED[type(child)]
+            assert isinstance(child, BatchNorm)
             child.group = group
             child.interleaved = interleaved
     return module

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA(nn.Module):
@@ -25,6 +25,7 @@ class EMA(nn.Module):
         self.net = copy.deepcopy(student)
         if reinit:
             _redraw(self.net)
+        module: Any  # networks of any library, whose attributes torch's types do not know
         for module in self.net.modules():
             if isinstance(getattr(module, "drop_prob", None), float):
                 module.drop_prob = 0.0  # a teacher's stochastic depth would make its targets noisy
@@ -48,17 +49,20 @@ class EMA(nn.Module):
             raise ValueError(f"teacher and student differ: parameter {odd!r} belongs to one of them only")
         if not old:
             return
-        teacher, source = list(old.values()), [new[name].detach() for name in old]
+        teacher: list[Tensor] = list(old.values())
+        source = [new[name].detach() for name in old]
         torch._foreach_lerp_(teacher, source, 1.0 - momentum)
 
 
 @torch.no_grad()
 def _redraw(net: nn.Module) -> None:
     """Draw every parameter anew, except the constant ones: a zero-initialised norm scale is a choice, not a draw."""
+    module: Any
     for module in net.modules():
         if not hasattr(module, "reset_parameters"):
             continue
-        held = {name: p.clone() for name, p in module.named_parameters(recurse=False) if bool((p == p.flatten()[0]).all())}
+        own = module.named_parameters(recurse=False)
+        held = {name: p.clone() for name, p in own if bool((p == p.flatten()[0]).all())}
         module.reset_parameters()
         for name, value in held.items():
             getattr(module, name).copy_(value)

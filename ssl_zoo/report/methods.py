@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +20,9 @@ def cards() -> dict[str, dict[str, Any]]:
     found = {}
     for file in files("ssl_zoo.conf").joinpath("method").iterdir():
         if file.name.endswith(".yaml"):
-            card = OmegaConf.create(file.read_text()).get("card")
-            found[file.name.removesuffix(".yaml")] = dict(card or {})
+            node = OmegaConf.create(file.read_text())
+            assert isinstance(node, DictConfig)
+            found[file.name.removesuffix(".yaml")] = {str(key): value for key, value in (node.get("card") or {}).items()}
     return dict(sorted(found.items(), key=lambda item: (item[1].get("year", 0), item[0])))
 
 
@@ -39,3 +40,12 @@ def show(name: str | None = None) -> None:
     else:
         raise ConfigError(f"ssl-zoo methods {name}: there is no such method; {nearest(name, known)}")
     Console().print(table)
+
+
+def markdown() -> str:
+    """The table of the README."""
+    lines = ["| `method=` | paper | stage | loss | negatives | teacher |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, card in cards().items():
+        paper = f"[{card['name']}, {card['year']}]({card['paper']})"
+        lines.append(f"| `{name}` | {paper} | {card['stage']} | {card['loss']} | {card['negatives']} | {card['ema']} |")
+    return "\n".join(lines)

@@ -7,8 +7,8 @@ import torch
 
 from ssl_zoo.callbacks import observe
 from ssl_zoo.callbacks.online_knn import OnlineKNN
-from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.callbacks.online_probe import OnlineProbe
+from ssl_zoo.data.splits import balanced_rows
 from tests.callbacks.test_online_probe import SaveAt
 from tests.callbacks.tiny import SAMPLES, Rows, TinyData, fit
 
