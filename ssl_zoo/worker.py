@@ -109,7 +109,7 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ConfigError(
-                f"the disk of {run_dir} is full; the previous last.ckpt is whole: free some space and "
+                f"the disk of {run_dir} is full; an earlier last.ckpt is still whole: free some space and "
                 "continue with resume=auto"
             ) from None
         raise

@@ -159,5 +159,6 @@ def test_a_value_that_must_be_given_is_named_once() -> None:
 def test_groups_of_rows_must_divide_the_batch() -> None:
     text = message(["batch_norm.group=32", "data.batch_size=80"])
     assert text.endswith(
-        "does not divide the 80 rows of a micro-batch over all devices; try batch_norm.group=40, or null for all of them"
+        "does not divide the 80 rows of a micro-batch over all devices; "
+        "try batch_norm.group=40, or null for all of them"
     )

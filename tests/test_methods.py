@@ -128,7 +128,7 @@ def test_every_scalar_of_the_signature_is_in_the_yaml(name: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_with_every_backbone(name: str, backbone: str) -> None:
-    named = {"timm": ["backbone.name=resnet10t"], "torchvision": ["backbone.name=resnet18"]}.get(backbone, [])
+    named = {"timm": ["backbone.name=resnet34"], "torchvision": ["backbone.name=resnet18"]}.get(backbone, [])
     method = tiny_method(name, [f"backbone={backbone}", *named, "data.image_size=32"], tiny=False)
     sizes = [32 * size // 16 for size in view_sizes(name)]
     out = train_step(method, tiny_batch(sizes))

@@ -98,10 +98,11 @@ class RunCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = getattr(pl_module, "metrics", {})
         value = next((metrics[name] for name in self.watch if name in metrics), None)
-        if value is not None and (self.best is None or value > self.best):
-            self.best = value
-            self._save(trainer, "best.ckpt")
+        better = value is not None and (self.best is None or value > self.best)
+        self.best = value if better else self.best
         self._save(trainer, "last.ckpt")
+        if better:
+            self._save(trainer, "best.ckpt")
         if self._stopping is not None:
             self._end()
 

@@ -22,7 +22,8 @@ def cards() -> dict[str, dict[str, Any]]:
         if file.name.endswith(".yaml"):
             node = OmegaConf.create(file.read_text())
             assert isinstance(node, DictConfig)
-            found[file.name.removesuffix(".yaml")] = {str(key): value for key, value in (node.get("card") or {}).items()}
+            card = node.get("card") or {}
+            found[file.name.removesuffix(".yaml")] = {str(key): value for key, value in card.items()}
     return dict(sorted(found.items(), key=lambda item: (item[1].get("year", 0), item[0])))
 
 
