@@ -63,9 +63,6 @@ def load(argv: Sequence[str], name: str = "train") -> DictConfig:
     parsed = _parse(argv)
     with _hydra() as loader:
         search = [raw for o, raw in zip(parsed, argv, strict=True) if o.key_or_group == "hydra.searchpath"]
-        if search:
-            # Custom folders must be known before the group names are judged.
-            return _compose(name, list(argv))
         known = loader.list_groups("")
         problems, groups, values = [], [], []
         for override, raw in zip(parsed, argv, strict=True):
@@ -73,7 +70,8 @@ def load(argv: Sequence[str], name: str = "train") -> DictConfig:
             if key.startswith("hydra"):
                 groups.append(raw)
             elif key in known and not isinstance(override.value(), dict):
-                problem = _group_problem(loader, key, override)
+                # The loader does not know the names in folders of a search path: composing judges them.
+                problem = None if search else _group_problem(loader, key, override)
                 problems += [problem] if problem else []
                 groups += [] if problem else [raw]
             else:

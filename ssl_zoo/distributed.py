@@ -35,6 +35,13 @@ def barrier() -> None:
         dist.barrier()
 
 
+def leave() -> None:
+    """Part for good: all ranks wait for one another, and each is a single process from here on."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def all_reduce_sum_(x: Tensor) -> Tensor:
     """Sum ``x`` over ranks, in place and outside autograd."""
     if _active():

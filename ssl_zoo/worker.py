@@ -57,7 +57,7 @@ def _quiet() -> None:
 def keep_memory() -> None:
     """Let glibc keep freed activations for the next step instead of returning them to the system.
 
-    Page faults of fresh memory cost a CPU run up to half of its time; README, Speed, has the measurement.
+    Measured on two cores (resnet8, width 32, batch 128 at 32 pixels): 259 views/s without, 306 with.
     """
     libc = ctypes.CDLL(None)
     if sys.platform == "linux" and hasattr(libc, "mallopt"):
@@ -113,7 +113,9 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
                 "continue with resume=auto"
             ) from None
         raise
-    if not trainer.is_global_zero:
+    main = trainer.is_global_zero
+    distributed.leave()  # what follows is rank 0's alone, and reading features is collective
+    if not main:
         return {}
     return finish.finish(cfg, run_dir, method, data, time.perf_counter() - began)
 

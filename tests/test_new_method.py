@@ -84,6 +84,11 @@ def test_views_that_do_not_suit_it_are_refused_with_both_numbers(folder: Path) -
         build.check_signatures(config.load(["method=follow", "data=synthetic", search(folder)]))
 
 
+def test_a_misspelt_key_is_named_beside_a_search_path_too(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="method has no 'momentm'; did you mean 'momentum'"):
+        config.load(["method=follow", "method.momentm=0.5", search(folder)])
+
+
 @pytest.mark.slow
 def test_the_command_line_finds_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     argv = [word for word in TINY if not word.startswith("method.")]

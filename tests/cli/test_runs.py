@@ -113,10 +113,11 @@ def test_the_observers_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_with_two_processes_each(tmp_path: Path) -> None:
-    sweep = ["-m", "method=simclr,byol", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    sweep = ["-m", "method=simclr,byol", "report=true", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     done = train(*sweep, "hydra.sweep.dir=sweep", "trainer.max_epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "sweep").rglob("last.ckpt"))) == 2
+    assert len(list((tmp_path / "sweep").rglob("summary.json"))) == 2 and done.stdout.count("raw pixels") == 4
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
