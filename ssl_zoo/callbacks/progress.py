@@ -15,6 +15,8 @@ from torch import Tensor
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import is_main
 
+ESTIMATE_AFTER = 10  # optimizer steps: the very first ones are slow
+
 
 def clock(seconds: float) -> str:
     """``h:mm:ss``."""
@@ -57,6 +59,7 @@ class Progress(pl.Callback):
         self._losses: Tensor | None = None  # sum over the epoch, on the device
         self._batches = 0
         self._started, self._first_step = 0.0, 0
+        self._estimated = False
 
     def on_train_start(self, trainer: pl.Trainer, method: Any) -> None:
         self._started, self._first_step = time.perf_counter(), trainer.global_step
@@ -81,12 +84,22 @@ class Progress(pl.Callback):
             loss = outputs["loss"].detach().float() * trainer.accumulate_grad_batches
             self._losses = loss if self._losses is None else self._losses + loss
             self._batches += 1
+        self._estimate(trainer, method)
         if self._bar is None:
             return
         self._bar.update(self._task, completed=batch_idx + 1)
         if trainer.global_step % self.every_n_steps == 0:
             words = summary({**method.metrics, **self._loss()})
             self._bar.update(self._task, words=f"{words}  left {self._left(trainer, method)}")
+
+    def _estimate(self, trainer: pl.Trainer, method: Any) -> None:
+        """Say once, after the first steps, how long the run will take."""
+        if self._estimated or trainer.global_step < self._first_step + ESTIMATE_AFTER:
+            return
+        self._estimated = True
+        if is_main():
+            left = self._left(trainer, method)
+            self.console.print(f"estimated time: {left}, from the first {ESTIMATE_AFTER} steps", markup=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, method: Any) -> None:
         words = summary({**method.metrics, **self._loss()})

@@ -16,6 +16,9 @@ def test_one_line_per_epoch_with_what_is_known() -> None:
     progress.console = Console(file=io.StringIO(), soft_wrap=True)
     fit([progress])
     lines = progress.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    (estimate,) = [line for line in lines if not line.startswith("epoch")]
+    assert re.fullmatch(r"estimated time: 0:00:0\d, from the first 10 steps", estimate)
+    lines.remove(estimate)
     assert len(lines) == 3
     for number, line in enumerate(lines, 1):
         assert re.fullmatch(rf"epoch {number}/3  loss \d+\.\d{{4}}  left 0:00:0\d", line), line
