@@ -57,7 +57,7 @@ def _quiet() -> None:
 def keep_memory() -> None:
     """Let glibc keep freed activations for the next step instead of returning them to the system.
 
-    Measured on two cores (resnet8, width 32, batch 128 at 32 pixels): 259 views/s without, 306 with.
+    Measured on two cores (resnet8, width 32, batch 128 at 32 pixels, channels-last): 259 views/s without, 306 with.
     """
     libc = ctypes.CDLL(None)
     if sys.platform == "linux" and hasattr(libc, "mallopt"):
