@@ -11,15 +11,17 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_warn
 
 from ssl_zoo.config import plain
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.base import Method, info_of, views_problem
+from ssl_zoo.modules import grad_cache
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.signatures import argument_problems, locate, problems
-from ssl_zoo.trainer import make_trainer
+from ssl_zoo.trainer import devices_of, make_trainer
 
 
 def check_signatures(cfg: DictConfig) -> None:
@@ -87,7 +89,22 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     method.seed = cfg.seed
     method.clip = plain(cfg.trainer)["clip"] if cfg.trainer.get("clip") else None
     convert(method, cfg.batch_norm.group)
+    _check_chunks(cfg, method, info)
     return method
+
+
+def _check_chunks(cfg: DictConfig, method: Method, info: DataInfo) -> None:
+    """Large batches in small memory: what is exact, and what is not."""
+    chunks = cfg.method.get("grad_cache")
+    if chunks is None:
+        return
+    grad_cache.check(method, chunks, info.batch_size // (devices_of(cfg) * cfg.trainer.num_nodes), cfg.batch_norm.group)
+    if cfg.trainer.accumulate > 1:
+        rank_zero_warn(
+            f"trainer.accumulate={cfg.trainer.accumulate}: {type(method).__name__} compares the samples of a micro-"
+            f"batch with each other, {info.batch_size} of the {cfg.data.batch_size} of a step; trainer.accumulate=1 "
+            f"method.grad_cache={cfg.trainer.accumulate} compares all of them in the same memory"
+        )
 
 
 def run_record(cfg: DictConfig, hashed: str, info: DataInfo) -> dict[str, Any]:

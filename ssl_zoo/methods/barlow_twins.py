@@ -9,6 +9,7 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, world_size
 from ssl_zoo.losses.redundancy import barlow_twins
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 
@@ -26,6 +27,7 @@ class BarlowTwins(Method):
         loss_scale: Factor of the loss; the authors' code has none, small-image recipes use 0.1.
         authors_gradient: Divide the gradient by the number of processes, as the authors' code does.
         norm_group: Rows of the global batch that are standardised together; None: all (the authors' SyncBatchNorm).
+        grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class BarlowTwins(Method):
         loss_scale: float = 1.0,
         authors_gradient: bool = False,
         norm_group: int | None = None,
+        grad_cache: int = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -44,10 +47,14 @@ class BarlowTwins(Method):
         self.loss_scale = loss_scale
         self.authors_gradient = authors_gradient
         self.norm_group = norm_group
+        self.grad_cache = grad_cache
+
+    def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.backbone(view)                                                      # [B, F]
+        return h, self.projector(h)                                                  # [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
-        z = [self.projector(x) for x in h]                                           # 2 x [B, D]
+        h, z = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
         loss = self.loss_scale * barlow_twins(gather(z[0]), gather(z[1]), self.off_diagonal, self.norm_group)
         if self.authors_gradient:
             share = loss / world_size()

@@ -9,6 +9,7 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 
@@ -23,6 +24,7 @@ class SimCLR(Method):
         projector: Head on the features; 2048-128 with batch norm in the authors' code.
         temperature: > 0.
         sum_directions: Twice the paper's value, as in the authors' code.
+        grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
     def __init__(
@@ -32,15 +34,20 @@ class SimCLR(Method):
         projector: Head,
         temperature: float = 0.1,
         sum_directions: bool = True,
+        grad_cache: int = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.temperature = temperature
         self.sum_directions = sum_directions
+        self.grad_cache = grad_cache
+
+    def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.backbone(view)                                                      # [B, F]
+        return h, nn.functional.normalize(self.projector(h), dim=1)                  # [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
-        z = [nn.functional.normalize(self.projector(x), dim=1) for x in h]           # 2 x [B, D]
+        h, z = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
         loss = nt_xent(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature)
         return {"loss": 2 * loss if self.sum_directions else loss, "features": h[0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -14,6 +15,7 @@ from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.losses.clustering import sinkhorn, swapped_prediction
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.modules.queue import Queue
@@ -33,6 +35,7 @@ class SwAV(Method):
         iterations: Of Sinkhorn-Knopp.
         queue_size: Past embeddings that help to balance small batches, per assigned view; 0 for none.
         queue_start: Epoch from which the queue is filled.
+        grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
     views_allowed = (None, None)
@@ -49,6 +52,7 @@ class SwAV(Method):
         iterations: int = 3,
         queue_size: int = 0,
         queue_start: int = 15,
+        grad_cache: int = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -59,18 +63,22 @@ class SwAV(Method):
         self.epsilon = epsilon
         self.iterations = iterations
         self.queue_start = queue_start
+        self.grad_cache = grad_cache
         self.uniform_loss = math.log(prototypes)
 
     def before_step(self) -> None:
         self.prototypes.normalize_()
 
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = torch.cat(concat(self.backbone, batch.views))                            # [V * B, F]
+    def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        h = torch.cat(concat(self.backbone, views))                                  # [V * B, F]
         z = nn.functional.normalize(self.projector(h), dim=1)                        # [V * B, D]
-        s = self.prototypes(z).chunk(len(batch.views))                               # V x [B, K]
-        rows = z.detach().chunk(len(batch.views))                                    # V x [B, D]
-        q = [self.assign(s[i].detach(), rows[i], i) for i in range(ASSIGNED)]        # 2 x [B, K]
-        return {"loss": swapped_prediction(s, q, self.temperature), "features": h.chunk(len(batch.views))[0]}
+        return h.chunk(len(views))[0], *z.chunk(len(views))                          # [B, F], V x [B, D]
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], V x [B, D]
+        s = self.prototypes(torch.cat(z)).chunk(len(z))                              # V x [B, K]
+        q = [self.assign(s[i].detach(), z[i].detach(), i) for i in range(ASSIGNED)]  # 2 x [B, K]
+        return {"loss": swapped_prediction(s, q, self.temperature), "features": h}
 
     @torch.no_grad()
     def assign(self, scores: Tensor, z: Tensor, view: int) -> Tensor:

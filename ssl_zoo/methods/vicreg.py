@@ -9,6 +9,7 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather
 from ssl_zoo.losses.redundancy import vicreg
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 
@@ -19,6 +20,7 @@ class VICReg(Method):
     Args:
         projector: The paper's expander, three wide layers.
         invariance, variance, covariance: Weights of the three terms (25, 25, 1 in the paper).
+        grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
     def __init__(
@@ -29,16 +31,21 @@ class VICReg(Method):
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
+        grad_cache: int = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.invariance = invariance
         self.variance = variance
         self.covariance = covariance
+        self.grad_cache = grad_cache
+
+    def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.backbone(view)                                                      # [B, F]
+        return h, self.projector(h)                                                  # [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
-        z = [self.projector(x) for x in h]                                           # 2 x [B, D]
+        h, z = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
         loss = vicreg(z[0], z[1], keys[0], keys[1], self.invariance, self.variance, self.covariance)
         return {"loss": loss, "features": h[0]}

@@ -1,0 +1,117 @@
+"""Gradient caching: embed a large batch in chunks, take the loss on the whole of it, back-propagate chunk by chunk.
+
+GradCache, Gao et al. 2021, https://arxiv.org/abs/2101.06983 (Sec. 3.2). Every chunk is embedded without keeping its
+activations; the loss needs the embeddings only; the backward pass embeds each chunk again when its gradient arrives.
+Written with torch's checkpoints, which DDP, gradient scalers and autocast know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ssl_zoo.errors import ConfigError
+
+
+def in_chunks(
+    module: nn.Module, encode: Callable[[Any], Sequence[Tensor]], views: Tensor | Sequence[Tensor], chunks: int
+) -> Sequence[Tensor]:
+    """``encode(views)`` for ``chunks`` parts of the rows, one at a time; the same values and gradients.
+
+    Equal to ``encode`` of all rows for networks without batch statistics, and for batch norms whose group divides a
+    chunk (``batch_norm.group``).
+
+    Args:
+        module: What ``encode`` runs; the running statistics of its batch norms move in the forward pass only.
+        encode: Of ``[B, ...]``, or of a list of such, to several ``[B, F]``.
+        views: Of equal numbers of rows.
+        chunks: 1: ``encode(views)`` itself, with all activations kept.
+
+    Raises:
+        ValueError: If the rows do not divide by ``chunks``.
+    """
+    if chunks == 1:
+        return encode(views)
+    several = not isinstance(views, Tensor)
+    rows = len(views[0] if several else views)
+    if rows % chunks:
+        raise ValueError(f"grad_cache={chunks} does not divide the {rows} rows of a process")
+    split = zip(*(view.chunk(chunks) for view in views), strict=True) if several else views.chunk(chunks)
+    norms = _Norms(module)
+    parts = [checkpoint(encode, piece, use_reentrant=False, context_fn=norms.contexts) for piece in split]
+    norms.settle()
+    return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+
+class _Norms:
+    """Running statistics of batch norms, which a batch in chunks must move as the whole batch would: once, to the mean.
+
+    Every chunk runs on copies of them.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+        self.held = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]
+        self.moved: list[list[dict[str, Tensor]]] = []
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Around the repetition of a forward pass."""
+        for norm, buffers in zip(self.norms, self.held, strict=True):
+            norm._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
+        try:
+            yield
+        finally:
+            for norm, buffers in zip(self.norms, self.held, strict=True):
+                norm._buffers.update(buffers)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Around a forward pass."""
+        with self.forgetting():
+            yield
+            self.moved.append([dict(norm.named_buffers(recurse=False)) for norm in self.norms])
+
+    def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return self.remembering(), self.forgetting()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """After all chunks."""
+        for i, buffers in enumerate(self.held):
+            for name, buffer in buffers.items():
+                values = torch.stack([chunk[i][name] for chunk in self.moved])
+                buffer.copy_(values.mean(0) if values.is_floating_point() else values[0])
+        self.moved.clear()
+
+
+def check(module: nn.Module, chunks: int, rows: int, group: int | None) -> None:
+    """Whether a batch embedded in chunks is the same as embedded at once.
+
+    Args:
+        module: The method.
+        chunks: ``method.grad_cache``.
+        rows: Of a micro-batch in one process.
+        group: ``batch_norm.group``.
+
+    Raises:
+        ConfigError: If the chunks are unequal, or batch norm's statistics would be those of a chunk.
+    """
+    if chunks < 1 or rows % chunks:
+        fits = max(n for n in range(1, min(max(chunks, 1), rows) + 1) if rows % n == 0)
+        raise ConfigError(f"method.grad_cache={chunks}: wanted chunks of equal size of the {rows} rows of a process; "
+                          f"try method.grad_cache={fits}")
+    size = rows // chunks
+    normed = any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+    if chunks > 1 and normed and (group is None or size % group):
+        raise ConfigError(
+            f"method.grad_cache={chunks} embeds {size} rows at a time, and batch norm takes its statistics from "
+            f"{'the whole batch' if group is None else f'groups of {group} rows'} (batch_norm.group="
+            f"{'null' if group is None else group}): set batch_norm.group={size}, or take networks without batch norm"
+        )
