@@ -94,7 +94,7 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
     if trainer.strategy.root_device.type == "cuda":
         # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    method.bind(data.batch_size)
+    method.bind(data.batch_size, fused=trainer.precision != "16-mixed")
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
     if cfg.trainer.compile:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import gather_lists, mean_over_ranks, rank
+from ssl_zoo.distributed import gather_lists, rank
+from ssl_zoo.methods.scalars import Scalars
 from ssl_zoo.modules.queue import Staged
 from ssl_zoo.optim.clipping import clip_gradients
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
@@ -43,6 +44,7 @@ class Method(pl.LightningModule):
         self.clip: dict[str, Any] | None = None
         self.metrics: dict[str, float] = {}  # the latest values, for the progress bar and the table at the end
         self._bound: BoundRecipe | None = None
+        self._scalars = Scalars()
 
     # What a method writes
 
@@ -67,9 +69,9 @@ class Method(pl.LightningModule):
 
     # What the base does
 
-    def bind(self, batch_size: int) -> BoundRecipe:
-        """Build the optimizer for ``batch_size`` samples per step over all devices."""
-        bound = self.recipe.bind(self.named_parameters(), batch_size)
+    def bind(self, batch_size: int, fused: bool = True) -> BoundRecipe:
+        """Build the optimizer for ``batch_size`` samples per step over all devices; ``fused`` as in the recipe's."""
+        bound = self.recipe.bind(self.named_parameters(), batch_size, fused)
         # torch calls the hook after every step that was taken: a gradient scaler that skips one does not come here.
         bound.optimizer.register_step_post_hook(lambda *_: self._stepped())
         self._bound = bound
@@ -123,24 +125,28 @@ class Method(pl.LightningModule):
         self.after_step()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.trainer.global_step % every == 0:
-            self._log_scalars(outputs)
+        accumulate, step = self.trainer.accumulate_grad_batches, self.trainer.global_step
+        self._scalars.add(outputs, accumulate)
+        if (batch_idx + 1) % accumulate == 0:
+            due = step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+            self._scalars.end_step(due, step=step, epoch=self.trainer.current_epoch, lr=self.bound.lr(self.progress))
+        self._log_scalars()
 
-    def _log_scalars(self, outputs: dict[str, Tensor]) -> None:
-        scalars = {name: value for name, value in outputs.items() if value.numel() == 1}
-        # Lightning has divided the loss by the micro-batches of a step.
-        scalars["loss"] = scalars["loss"] * self.trainer.accumulate_grad_batches
-        values = mean_over_ranks(torch.stack([value.detach().float().reshape(()) for value in scalars.values()]))
-        row = {f"train/{name}": value for name, value in zip(scalars, values.tolist(), strict=True)}
-        row["lr"] = self.bound.lr(self.progress)
-        self.report(row)
+    def _log_scalars(self, wait: bool = False) -> None:
+        for label, scalars in self._scalars.arrived(wait):
+            row = {f"train/{name}": value for name, value in scalars.items()}
+            self.report({**row, "lr": label["lr"]}, label["step"], label["epoch"])
 
-    def report(self, row: dict[str, float]) -> None:
-        """Send a row of numbers to every logger at the current step, and keep it for the progress bar."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._log_scalars(wait=True)  # a run that resumes here does not write these rows again
+
+    def report(self, row: dict[str, float], step: int | None = None, epoch: int | None = None) -> None:
+        """Send a row of numbers to every logger, at the current step unless told, and keep it for the progress bar."""
         self.metrics.update(row)
+        step = self.trainer.global_step if step is None else step
+        epoch = self.trainer.current_epoch if epoch is None else epoch
         for logger in self.trainer.loggers:
-            logger.log_metrics({**row, "epoch": self.trainer.current_epoch}, step=self.trainer.global_step)
+            logger.log_metrics({**row, "epoch": epoch}, step=step)
 
     @torch.no_grad()
     def extract(self, module: nn.Module) -> Tensor:
