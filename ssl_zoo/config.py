@@ -206,8 +206,9 @@ def _data_problems(cfg: DictConfig) -> Iterator[str]:
     path = Path(os.path.expanduser(str(root)))
     if cfg.data.get("download"):
         return
-    if not path.is_dir():
-        yield f"data.root={root}: there is no such folder (looked at {path.absolute()}); {layout.hint}"
+    kind = "file" if layout.get("file") else "folder"
+    if not (path.is_file() if layout.get("file") else path.is_dir()):
+        yield f"data.root={root}: there is no such {kind} (looked at {path.absolute()}); {layout.hint}"
     elif layout.get("paths") and not any((path / wanted).exists() for wanted in layout.paths):
         wanted = " or ".join(f"{name}" for name in layout.paths)
         yield f"data.root={root}: found no {wanted} in {path.absolute()}; {layout.hint}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -14,6 +14,10 @@ from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.errors import ConfigError, nearest
 
 KINDS = ("global", "local")
+# A JPEG is decoded smaller only if twice the pixels of the view are left on each side: measured on 60 photographs, views
+# then differ from those of the whole file by 0.46 grey values in the mean and 8 at most; with 1.25, by 0.68 and 13.
+# A random crop's box comes from the size of the image at hand, and so may move by two of the larger pixels.
+SPARE = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,19 @@ class View(nn.Module):
         """Whether images of any size will do, because the first operation cuts them."""
         return bool(self.ops) and getattr(self.ops[0], "crops", False)
 
+    def _draw(self, i: int, draw: Draw) -> Draw:
+        view, op = self.draws[i]
+        return draw.child(("view", view)).child(op, self.paths[i])
+
+    def reduction(self, height: int, width: int, draw: Draw) -> float:
+        """How many times larger than needed an image ``height x width`` is, on both sides, for the leading crop."""
+        reduction = getattr(self.ops[0], "reduction", None) if self.ops else None
+        return 1.0 if reduction is None else reduction(height, width, self._draw(0, draw))
+
     def forward(self, x: Tensor, draw: Draw, start: int = 0, stop: int | None = None) -> Tensor:
         """Apply the operations ``[start, stop)``."""
         for i in range(len(self.ops))[start:stop]:
-            view, op = self.draws[i]
-            x = self.ops[i](x, draw.child(("view", view)).child(op, self.paths[i]))
+            x = self.ops[i](x, self._draw(i, draw))
         if stop is None and x.shape[-2:] != (self.size, self.size):
             raise ValueError(f"a view is {x.shape[-2]}x{x.shape[-1]}, its size is {self.size}; "
                              f"begin its ops with image/resize or image/random_resized_crop")
@@ -186,6 +198,11 @@ class ViewPipeline(nn.Module):
                      for view, x in zip(self.views, images, strict=True)]
         return views, dict(draw.reports)
 
+    def shrink(self, draw: Draw) -> Callable[[int, int], int]:
+        """What :func:`ssl_zoo.data.decode.decode` may be told for the sample of ``draw`` (one slot)."""
+        views = [view for view in self.views if isinstance(view, View)]
+        return lambda height, width: _eighths(min(view.reduction(height, width, draw) for view in views))
+
     @torch.no_grad()
     def crop(self, image: Tensor, draw: Draw) -> list[Tensor]:
         """The leading crop of each view on one image, for workers: the rest is done on the batch.
@@ -229,6 +246,11 @@ class EvalView(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             return self.normalize(self.view(unit(images), draw))
 
+    def shrink(self) -> Callable[[int, int], int]:
+        """As :meth:`ViewPipeline.shrink`."""
+        draw = Draw(stream_key(0, "eval", 0), torch.zeros(1, dtype=torch.int64))
+        return lambda height, width: _eighths(self.view.reduction(height, width, draw))
+
     @torch.no_grad()
     def one(self, image: Tensor) -> Tensor:
         """One uint8 image ``[C, H, W]`` of any size to ``[C, s, s]``, resized as uint8 as in a worker."""
@@ -236,6 +258,11 @@ class EvalView(nn.Module):
         start = int(self.view.crops_first)
         x = self.view(image[None], draw, stop=1) if start else image[None]
         return self.normalize(self.view(unit(x), draw, start=start))[0]
+
+
+def _eighths(reduction: float) -> int:
+    """The factor by which a JPEG may be decoded smaller: SPARE times the pixels of the view are left on each side."""
+    return max(factor for factor in (1, 2, 4, 8) if factor == 1 or factor * SPARE <= reduction)
 
 
 def unit(images: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 
@@ -53,7 +54,7 @@ class Arrays:
     def fetch(self, index: Tensor) -> Tensor:
         return self.images[index.to(self.images.device)]
 
-    def load(self, index: int) -> Tensor:
+    def load(self, index: int, shrink: Shrink | None = None) -> Tensor:
         return self.images[index].cpu()
 
     def to(self, device: torch.device) -> Arrays:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.source import DamagedFile, Source
 from ssl_zoo.errors import ConfigError
 
@@ -20,13 +21,13 @@ class Sample:
     damaged: list[tuple[str, str]]
 
 
-def readable(source: Source, index: int) -> Sample:
+def readable(source: Source, index: int, shrink: Shrink | None = None) -> Sample:
     """Sample ``index``, or the next one that can be read: the same in every process and run."""
     damaged: list[tuple[str, str]] = []
     for step in range(len(source)):
         i = (index + step) % len(source)
         try:
-            return Sample(source.load(i), i, damaged)
+            return Sample(source.load(i, shrink), i, damaged)
         except DamagedFile as error:
             damaged.append((error.path, error.reason))
             if len(damaged) > source.damage_limit:
@@ -40,9 +41,11 @@ class Damage:
     Args:
         limit: More different damaged files than this are an error.
         samples: Size of the data set, for the message.
+        remedy: What is done about them, for the warning.
     """
 
-    def __init__(self, limit: int, samples: int) -> None:
+    def __init__(self, limit: int, samples: int, remedy: str = "the next readable image takes its place") -> None:
+        self.remedy = remedy
         self.limit = limit
         self.samples = samples
         self.files: dict[str, str] = {}
@@ -57,7 +60,7 @@ class Damage:
             if path not in self.files:
                 self.files[path] = reason
                 warnings.warn(
-                    f"damaged file {len(self.files)}: {path}: {reason}; the next readable image takes its place",
+                    f"damaged file {len(self.files)}: {path}: {reason}; {self.remedy}",
                     stacklevel=2,
                 )
         if len(self.files) > self.limit or len(self.files) >= self.samples:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.decode import EXTENSIONS, decode
+from ssl_zoo.data.decode import EXTENSIONS, Shrink, decode
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 
@@ -31,6 +31,7 @@ class Folder:
         classes: Their names.
         channels: 1 or 3: what files are converted to.
         damage_limit: So many damaged files are replaced.
+        draft: Whether large JPEG files may be decoded smaller.
     """
 
     in_memory = False
@@ -44,8 +45,10 @@ class Folder:
         classes: list[str] | None,
         channels: int,
         damage_limit: int,
+        draft: bool = True,
     ) -> None:
         self.root = root
+        self.draft = draft
         self.labels = labels
         self.classes = classes
         self.channels = channels
@@ -64,8 +67,8 @@ class Folder:
         start = self._ends[index - 1] if index else 0
         return str(self.root / os.fsdecode(self._names[start : self._ends[index]].tobytes()))
 
-    def load(self, index: int) -> Tensor:
-        return decode(self.path(index), self.channels)
+    def load(self, index: int, shrink: Shrink | None = None) -> Tensor:
+        return decode(self.path(index), self.channels, shrink=shrink if self.draft else None)
 
     def fetch(self, index: Tensor) -> Tensor:
         raise TypeError("a folder is read with load(i): its images differ in size")
@@ -81,6 +84,7 @@ def folder(
     labels: Literal["auto", "folder", "none"] = "auto",
     max_damaged: int | None = None,
     cache: str | bool | None = None,
+    draft: bool = True,
     download: bool = False,
 ) -> Splits:
     """``root/train`` and ``root/val`` where they exist, else everything below ``root``.
@@ -93,6 +97,7 @@ def folder(
             by folder if there are two or more and no image lies outside of them.
         max_damaged: Unreadable files that are replaced before the run ends; None: the larger of 100 and 1 %.
         cache: Folder for the list of files; None: ``~/.cache/ssl_zoo``; False: none.
+        draft: Decode JPEG files that are more than four times as large as needed at 1/2, 1/4 or 1/8 of their size.
         download: Not possible for a folder.
 
     Raises:
@@ -114,12 +119,12 @@ def folder(
         )
     limit = max(100, len(paths) // 100) if max_damaged is None else max_damaged
     classes = _classes(paths, labels, train_root)
-    train = Folder(train_root, paths, _labels(paths, classes), classes, channels, limit)
+    train = Folder(train_root, paths, _labels(paths, classes), classes, channels, limit, draft)
     if classes is None or train_root == base or not (base / "val").is_dir():
         return Splits(train, None)
     val_paths = _listed(base / "val", cache)
     _check_val(base / "val", val_paths, classes)
-    return Splits(train, Folder(base / "val", val_paths, _labels(val_paths, classes), classes, channels, limit))
+    return Splits(train, Folder(base / "val", val_paths, _labels(val_paths, classes), classes, channels, limit, draft))
 
 
 def _top(path: str) -> str | None:

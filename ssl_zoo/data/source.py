@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,8 +21,26 @@ class DamagedFile(Exception):
         return f"{self.path}: {self.reason}"
 
 
+class Shards(NamedTuple):
+    """Which samples are stored together, for a source that is read well only a few shards at a time.
+
+    Args:
+        number: ``[N]`` integer: the shard of each sample; any numbering.
+        lanes: A global micro-batch is gathered from at most so many places of an epoch's sequence of shards.
+        window: So many shards are mixed in each place.
+    """
+
+    number: Tensor
+    lanes: int
+    window: int
+
+
 class Source(Protocol):
-    """Samples ``0 .. len - 1``; ``labels`` are ``[N]`` int64 with -1 for none, or None for an unlabelled set."""
+    """Samples ``0 .. len - 1``; ``labels`` are ``[N]`` int64 with -1 for none, or None for an unlabelled set.
+
+    A source whose samples are not equally near has an attribute ``shards`` (:class:`Shards`) besides; without it, or
+    with None, epochs run through all samples in any order.
+    """
 
     labels: Tensor | None
     classes: list[str] | None
@@ -36,8 +55,12 @@ class Source(Protocol):
         """``uint8 [B, C, H, W]``, on the device where the source lives; in-memory sources only."""
         ...
 
-    def load(self, index: int) -> Tensor:
-        """``uint8 [C, H, W]`` on the CPU; raises :class:`DamagedFile`."""
+    def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
+        """``uint8 [C, H, W]`` on the CPU; ``shrink`` as in :func:`ssl_zoo.data.decode.decode`.
+
+        Raises:
+            DamagedFile: If the sample cannot be decoded.
+        """
         ...
 
     def to(self, device: torch.device) -> Source:
@@ -71,6 +94,8 @@ class Part:
         self.damage_limit = source.damage_limit
         own = None if source.labels is None else source.labels[positions]
         self.labels = own if labels is None else labels
+        shards: Shards | None = getattr(source, "shards", None)
+        self.shards = None if shards is None else shards._replace(number=shards.number[positions])
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -78,8 +103,8 @@ class Part:
     def fetch(self, index: Tensor) -> Tensor:
         return self.source.fetch(self.positions[index.to(self.positions.device)])
 
-    def load(self, index: int) -> Tensor:
-        return self.source.load(int(self.positions[index]))
+    def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
+        return self.source.load(int(self.positions[index]), shrink)
 
     def to(self, device: torch.device) -> Part:
         # The positions go along: a batch is then indexed without asking the CPU.

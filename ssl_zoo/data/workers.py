@@ -38,12 +38,13 @@ class TrainTask(Dataset):
         make = self.views.full if self.finish else self.views.crop
         rows, index, damaged = [], [], []
         for row, wanted in enumerate(request.index):
-            sample = readable(self.source, wanted)
+            draw = Draw(key, torch.tensor([request.slot + row]))
+            sample = readable(self.source, wanted, self.views.shrink(draw))
             damaged += sample.damaged
             if sample.image is None:
                 return {"damaged": damaged}
             index.append(sample.index)
-            rows.append(make(sample.image, Draw(key, torch.tensor([request.slot + row]))))
+            rows.append(make(sample.image, draw))
         return {
             "views": [torch.stack(list(view)) for view in zip(*rows, strict=True)],
             "index": torch.tensor(index),
@@ -65,7 +66,7 @@ class EvalTask(Dataset):
     def __getitem__(self, index: list[int]) -> dict[str, Any]:
         rows, damaged, labels = [], [], []
         for wanted in index:
-            sample = readable(self.source, wanted)
+            sample = readable(self.source, wanted, self.view.shrink())
             damaged += sample.damaged
             if sample.image is None:
                 return {"damaged": damaged}

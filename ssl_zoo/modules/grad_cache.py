@@ -7,7 +7,7 @@ Written with torch's checkpoints, which DDP, gradient scalers and autocast know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -38,11 +38,14 @@ def in_chunks(
     """
     if chunks == 1:
         return encode(views)
-    several = not isinstance(views, Tensor)
-    rows = len(views[0] if several else views)
+    rows = len(views if isinstance(views, Tensor) else views[0])
     if rows % chunks:
         raise ValueError(f"grad_cache={chunks} does not divide the {rows} rows of a process")
-    split = zip(*(view.chunk(chunks) for view in views), strict=True) if several else views.chunk(chunks)
+    split: Iterable[Any]
+    if isinstance(views, Tensor):
+        split = views.chunk(chunks)
+    else:
+        split = zip(*(view.chunk(chunks) for view in views), strict=True)
     norms = _Norms(module)
     parts = [checkpoint(encode, piece, use_reentrant=False, context_fn=norms.contexts) for piece in split]
     norms.settle()

@@ -82,7 +82,7 @@ class Files:
     def __len__(self) -> int:
         return 10
 
-    def load(self, index: int) -> torch.Tensor:
+    def load(self, index: int, shrink: object = None) -> torch.Tensor:
         if index in self.broken:
             raise DamagedFile(f"{index}.png", "cut short")
         return torch.full((1, 4, 4), index, dtype=torch.uint8)
