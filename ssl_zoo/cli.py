@@ -24,6 +24,8 @@ COMMANDS = {
     "methods": "list the methods with their cards: ssl-zoo methods [NAME]",
     "preview": "draw what a method sees: ssl-zoo preview augmentation=byol data=cifar10",
     "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
+    "bench": "time it beside other libraries: ssl-zoo bench [NAME ...] [quick=true] [out=bench.json] [root=DIR]",
+    "pack": "put a data set into one file: ssl-zoo pack data=folder data.root=DIR out=FILE.pack",
 }
 # Hydra answers these itself, without running a job.
 ASKS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
@@ -56,6 +58,8 @@ def entry(argv: Sequence[str] | None = None) -> int:
         "methods": _methods,
         "preview": _preview,
         "export": _export,
+        "bench": _bench,
+        "pack": _pack,
     }
     try:
         return own[command](arguments[1:])
@@ -220,6 +224,35 @@ def _export(argv: list[str]) -> int:
         raise ConfigError(f"ssl-zoo export run=RUN format=torchvision|timm|safetensors [out=FILE]: {hint}")
     print(export(given["run"], given.get("format", "safetensors"), given.get("out")))
     return 0
+
+
+def _pack(argv: list[str]) -> int:
+    from ssl_zoo.data import pack
+
+    if not argv:
+        print(pack.HELP)
+        return 0
+    options, overrides = pack.parse(argv)
+    cfg = config.load(overrides)
+    _check_training(cfg)
+    data = cfg.data
+    splits = hydra.utils.instantiate(data.source)(
+        root=data.root, download=data.download, image_size=data.image_size, channels=data.channels
+    )
+    if options.chunk is not None:
+        from ssl_zoo.data.stream import write_splits
+
+        write_splits(splits, options.out, options.chunk)
+        print(f"{options.out}: use it with data=stream data.root={options.out}, or the URL it is copied to")
+        return 0
+    print(pack.pack(splits, options, data.source._target_, data.root, pack.Progress()))
+    return 0
+
+
+def _bench(argv: list[str]) -> int:
+    from ssl_zoo.benchmarks.suite import main
+
+    return main(argv)
 
 
 def _methods(argv: list[str]) -> int:

@@ -23,7 +23,7 @@ from ssl_zoo.errors import ConfigError, nearest
 
 # What does not change the numbers of a run: two configurations that differ only here continue one another.
 NOT_IN_HASH = ("run_dir", "resume", "report", "callbacks", "logger", "card", "recipe", "expected")
-NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache")
+NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache_size")
 IN_TRAINER_HASH = ("max_epochs", "max_steps", "accumulate", "clip", "precision")
 
 

@@ -107,7 +107,8 @@ def _problems(entry: Any) -> list[str]:
     parameters = inspect.signature(operation).parameters
     unknown = [f"{name} has no option {key!r}: {nearest(key, parameters)}" for key in options if key not in parameters]
     missing = [f"{name} needs the option {key!r}" for key, parameter in parameters.items()
-               if parameter.default is parameter.empty and key not in options and key != "size"]
+               if parameter.default is parameter.empty and key not in options and key != "size"
+               and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
     return unknown + missing
 
 

@@ -14,8 +14,8 @@ from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.errors import ConfigError, nearest
 
 KINDS = ("global", "local")
-# A JPEG is decoded smaller only if twice the pixels of the view are left on each side: measured on 60 photographs, views
-# then differ from those of the whole file by 0.46 grey values in the mean and 8 at most; with 1.25, by 0.68 and 13.
+# A JPEG is decoded smaller only if twice the pixels of the view are left on each side: measured on 60 photographs,
+# views then differ from those of the whole file by 0.46 grey values in the mean and 8 at most; with 1.25, 0.68 and 13.
 # A random crop's box comes from the size of the image at hand, and so may move by two of the larger pixels.
 SPARE = 2.0
 
@@ -82,6 +82,8 @@ class View(nn.Module):
         self.draws = [(position, i) for i in range(len(self.ops))]   # (view, operation) whose numbers each one takes
         self.paths = [f"{position}/{name}" for name in self.names]
         for name, op in zip(self.names, self.ops, strict=True):
+            if getattr(op, "tiles", False) and op is not self.ops[-1]:
+                raise ConfigError(f"view {position}: {name} cuts a view into tiles and must be its last operation")
             if channels != 3 and getattr(op, "needs_rgb", False):
                 raise ConfigError(f"view {position}: {name} needs RGB images, these have {channels} channel"
                                   f"{'s' * (channels > 1)}; take it out of the view, or use augmentation=gray")

@@ -108,7 +108,8 @@ class DataModule(pl.LightningDataModule):
                 )
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
-        return Plan(len(self.train), self.batch_size, self.seed, self.accumulate, rank, world, device)
+        shards = self.train.shards
+        return Plan(len(self.train), self.batch_size, self.seed, self.accumulate, rank, world, device, shards)
 
     def _labelled(self, train: Part, fraction: float | None) -> Tensor | None:
         if fraction is None:

@@ -38,6 +38,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 HELP = f"""\
 ssl-zoo pack data=NAME data.root=DIR out=FILE.pack [encoding={'|'.join(ENCODINGS)}] [size=N] [quality=95] [workers=auto]
+ssl-zoo pack data=NAME data.root=DIR out=STORE chunk=64MB
   data=..., data.*  what to pack, as for training: data=folder data.root=DIR, data=cifar10, ...; training and validation
                     samples with their labels (data.subset, data.labels and data.val_fraction choose when it is read)
   out               the file; an interrupted packing is continued by the same command
@@ -46,6 +47,7 @@ ssl-zoo pack data=NAME data.root=DIR out=FILE.pack [encoding={'|'.join(ENCODINGS
   size              larger images are resized so that their shorter side has so many pixels (default: as they are)
   quality           of the JPEG encoder, 1 to 100 (default: 95)
   workers           processes that decode (default: one a core)
+  chunk             write a folder of chunks of so many bytes instead, for data=stream: copy it to any object store
 for ImageNet: ssl-zoo pack data=imagenet data.root=DIR out=imagenet.pack encoding=jpeg size=256
 then:         ssl-zoo train data=packed data.root=imagenet.pack scale=large data.image_size=224"""
 
@@ -60,6 +62,7 @@ class Options:
         size: Pixels of the shorter side of larger images; None: as they are.
         quality: Of the JPEG encoder; None: 95.
         workers: Processes; ``auto``: one a core.
+        chunk: Bytes of a chunk of a store for ``data=stream``; None: one file.
     """
 
     out: str
@@ -67,8 +70,14 @@ class Options:
     size: int | None = None
     quality: int | None = None
     workers: int | str = "auto"
+    chunk: str | None = None
 
     def __post_init__(self) -> None:
+        if self.chunk is not None and (self.encoding, self.size, self.quality) != ("decoded", None, None):
+            raise ConfigError(
+                f"chunk={self.chunk}: a store keeps image files as they are; leave encoding, size and quality out, or "
+                "pack with them into one file first and that file (data=packed) into a store"
+            )
         if self.encoding not in ENCODINGS:
             raise ConfigError(f"encoding={self.encoding}: {nearest(self.encoding, ENCODINGS)}")
         if self.size is not None and (self.encoding == "original" or self.size < 1):

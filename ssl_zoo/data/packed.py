@@ -204,6 +204,10 @@ class Packed:
         shape = (-1, int(self.file.heights[i]), int(self.file.widths[i]))
         return converted(torch.from_numpy(content.reshape(shape).copy()), self.channels)
 
+    def image_file(self, index: int) -> bytes | None:
+        """The encoded image as it is stored; None for decoded samples."""
+        return None if self.decoded else self.file.content(self.first + index).tobytes()
+
     def fetch(self, index: Tensor) -> Tensor:
         if not self.in_memory:
             raise TypeError("this pack is read with load(i): its images differ in size, are encoded, or exceed memory")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_zoo.data.source import Shards
 from ssl_zoo.data.splits import seed_of
 from ssl_zoo.errors import ConfigError
 
@@ -16,6 +17,42 @@ def order(seed: int, epoch: int, n: int) -> Tensor:
     """The permutation of ``0 .. n - 1`` in which an epoch reads its samples: ``[n]`` int64."""
     generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
     return torch.randperm(n, generator=generator)
+
+
+def sharded_order(seed: int, epoch: int, shards: Shards, rows: int, length: int) -> Tensor:
+    """An order in which an epoch needs few shards at a time: ``[length * rows]`` different positions.
+
+    The shards, shuffled, stand one after the other; what is more than ``length * rows`` samples falls off the end, so
+    no more is lost than without shards. The rest is cut into L lanes of equal length, L being the largest divisor of
+    ``rows`` up to ``shards.lanes`` and the number of shards. Inside a lane samples are shuffled among ``window``
+    successive shards, and row ``j`` of every micro-batch comes from lane ``j * L // rows``. So
+
+    - at most ``L * window`` shards are in use at any time; a shard lies in one lane, or in neighbours where it is cut;
+    - ranks own contiguous rows and so contiguous lanes: each of M nodes reads about 1/M of the shards, and at most one
+      more at either end, while the order does not depend on M;
+    - lanes are at different places inside their shards, so they do not all ask for new ones at the same moment.
+
+    Args:
+        seed, epoch: All that decides it, besides the sizes.
+        shards: Of the training set.
+        rows: Of a global micro-batch.
+        length: Micro-batches of an epoch.
+    """
+    generator = torch.Generator().manual_seed(seed_of("shards", seed, epoch))
+    names, number = shards.number.cpu().unique(return_inverse=True)
+    turn = torch.randperm(len(names), generator=generator)[number]  # [N] when the shard of a sample has its turn
+    spread = torch.randperm(len(number), generator=generator)  # or the end of a shard would be lost most often
+    sequence = spread[turn[spread].argsort(stable=True)][: rows * length]
+    lanes = _largest_divisor(rows, min(shards.lanes, len(names)))
+    size = len(sequence) // lanes
+    lane = torch.arange(lanes).repeat_interleave(size)
+    first = turn[sequence[::size]].repeat_interleave(size)
+    # Lanes begin with fewer shards by turns: not all of them change their window together.
+    block = (turn[sequence] - first + lane % shards.window) // shards.window
+    mix = torch.randperm(len(sequence), generator=generator)
+    place = lane * (len(names) + shards.window) + block  # [n] one number for each (lane, block), increasing
+    mixed = sequence[mix[place[mix].argsort(stable=True)]]
+    return mixed.view(lanes, length, rows // lanes).transpose(0, 1).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -32,7 +69,8 @@ class Plan:
     """Which rows this rank reads when; keeps no position.
 
     Global micro-batch ``i`` of ``b`` rows is ``order[i * b : (i + 1) * b]``; rank ``r`` of ``W`` owns its contiguous
-    rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped.
+    rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped. The order is that of
+    :func:`order`, or of :func:`sharded_order` for a source with shards.
 
     Args:
         samples: Size of the training set.
@@ -41,6 +79,7 @@ class Plan:
         accumulate: Micro-batches per optimizer step.
         rank, world: This process, of how many.
         device: Where the order is kept: where the samples are.
+        shards: Which samples are stored together; None: nothing depends on it.
     """
 
     def __init__(
@@ -52,6 +91,7 @@ class Plan:
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
+        shards: Shards | None = None,
     ) -> None:
         parts = accumulate * world
         if batch_size % parts:
@@ -72,14 +112,20 @@ class Plan:
         share = self.rows // world
         self.first, self.share = rank * share, share
         self.device = torch.device(device)
+        self.shards = shards
         self._order: tuple[int, Tensor] | None = None
 
     def index(self, epoch: int, micro: int) -> tuple[Tensor, int]:
         """This rank's sample positions ``[share]`` of a micro-batch, and the slot of the first."""
         if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, order(self.seed, epoch, self.samples).to(self.device))
+            self._order = (epoch, self._epoch(epoch).to(self.device))
         slot = micro * self.rows + self.first
         return self._order[1][slot : slot + self.share], slot
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if self.shards is None:
+            return order(self.seed, epoch, self.samples)
+        return sharded_order(self.seed, epoch, self.shards, self.rows, self.length)
 
     def requests(self, epoch: int, micro: int) -> Iterator[Request]:
         """All micro-batches from a position on, through all epochs: workers go on while the trainer evaluates."""
@@ -88,6 +134,10 @@ class Plan:
                 index, slot = self.index(epoch, i)
                 yield Request(epoch, i, slot, index.tolist())
             epoch, micro = epoch + 1, 0
+
+
+def _largest_divisor(n: int, limit: int) -> int:
+    return next(d for d in range(min(n, limit), 0, -1) if n % d == 0)
 
 
 def _power_of_two(n: int) -> int:

@@ -15,27 +15,75 @@ from torch import Tensor
 
 from ssl_zoo.evaluation.features import Features, accuracy, labelled
 
-BLOCK = 2**23  # similarities held at a time, 64 MB in float64, whatever the sizes of bank and query
+BLOCK = 2**24  # similarities held at a time, 64 MB, whatever the sizes of bank and query
+COLUMNS = 2048  # bank rows of one product: its result is still in the cache when its maxima are taken
+GROUP = 16  # columns that share a maximum
+COPY = 2**28  # numbers of a bank that may be kept normalised, 1 GB
 TIE = 2.0**-52
 
 
 def _neighbours(query: Tensor, bank: Tensor, k: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Similarities and bank rows ``[q, k]`` of the k nearest, best first, for ``chunk`` queries at a time."""
-    block = max(BLOCK // chunk, k)
+    """Similarities and bank rows ``[q, k]`` of the k nearest, best first, for ``chunk`` queries at a time.
+
+    Of equal similarities the first row is nearer: features of a network that has hardly learnt tie often, and who comes
+    k-th must not depend on k or on the device's topk.
+    """
+    block = max(BLOCK // chunk // COLUMNS, 1) * COLUMNS
+    parts = [slice(start, start + block) for start in range(0, len(bank), block)]
+    kept = [_unit(bank[part], query.device) for part in parts] if bank.numel() <= COPY else None
     for rows in query.split(chunk):
         unit = F.normalize(rows.float(), dim=1)
-        best = torch.empty(len(unit), 0, dtype=torch.float64, device=unit.device)
-        where = torch.empty(len(unit), 0, dtype=torch.int64, device=unit.device)
-        for start in range(0, len(bank), block):
-            keys = F.normalize(bank[start : start + block].to(unit.device).float(), dim=1)
-            at = torch.arange(start, start + len(keys), device=unit.device)
-            # Of equal similarities the first row is nearer: features of a network that has hardly learnt tie often, and
-            # who comes k-th must not depend on k or on the device's topk. TIE * row stays below a float32 step at 1.
-            near, order = ((unit @ keys.T).double() - TIE * at).topk(min(k, len(keys)), dim=1)  # [q, k]
-            best, where = torch.cat([best, near], 1), torch.cat([where, order + start], 1)
-            best, order = best.topk(min(k, best.shape[1]), dim=1)
-            where = where.gather(1, order)
-        yield best.float(), where
+        best, where = [], []
+        for i, part in enumerate(parts):
+            keys = _unit(bank[part], query.device) if kept is None else kept[i]
+            near, order = _nearest(unit, keys, min(k, len(keys)), part.start)
+            best.append(near)
+            where.append(order)
+        near, order = torch.cat(best, 1).topk(min(k, len(bank)), dim=1)
+        yield near.float(), torch.cat(where, 1).gather(1, order)
+
+
+def _unit(bank: Tensor, device: torch.device) -> Tensor:
+    return F.normalize(bank.to(device).float(), dim=1)
+
+
+def _nearest(query: Tensor, keys: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
+    """The k best keys of a block: similarities less ``TIE * row`` in float64, and rows, both ``[q, k]``.
+
+    The k best lie in the k groups of keys with the largest maxima, so that only those are sorted.
+    """
+    groups = len(keys) // COLUMNS * (COLUMNS // GROUP)
+    similarity = query.new_empty(len(query), len(keys))
+    maxima = query.new_empty(len(query), groups)
+    for start in range(0, len(keys), COLUMNS):
+        part = similarity[:, start : start + COLUMNS]
+        torch.mm(query, keys[start : start + COLUMNS].T, out=part)
+        if part.shape[1] == COLUMNS:
+            at = start // GROUP
+            maxima[:, at : at + COLUMNS // GROUP] = part.unflatten(1, (GROUP, -1)).amax(1)
+    if groups > 2 * k:
+        chosen = maxima.topk(k + 1, dim=1)
+        # Equal maxima at the border: which group holds the first rows cannot be told from them.
+        if bool((chosen.values[:, k - 1] > chosen.values[:, k]).all()):
+            columns = _columns(chosen.indices[:, :k], groups * GROUP, len(keys))
+            return _first(similarity.gather(1, columns), columns, k, first)
+    columns = torch.arange(len(keys), device=query.device).expand(len(query), -1)
+    return _first(similarity, columns, k, first)
+
+
+def _columns(groups: Tensor, grouped: int, n: int) -> Tensor:
+    """``[q, g]`` groups to the columns that they hold, and the last ones, which belong to no group."""
+    step = COLUMNS // GROUP
+    base = groups // step * COLUMNS + groups % step
+    members = base[:, :, None] + step * torch.arange(GROUP, device=groups.device)  # [q, g, GROUP]
+    rest = torch.arange(grouped, n, device=groups.device).expand(len(groups), -1)
+    return torch.cat([members.flatten(1), rest], 1)
+
+
+def _first(similarity: Tensor, columns: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
+    # TIE * row stays below a float32 step at 1.
+    near, order = (similarity.double() - TIE * (columns + first)).topk(k, dim=1)
+    return near, columns.gather(1, order) + first
 
 
 def _votes(similarity: Tensor, label: Tensor, classes: int, temperature: float) -> Tensor:
@@ -73,7 +121,7 @@ def knn_predict(
     classes: int,
     k: int = 200,
     temperature: float = 0.07,
-    chunk: int = 1024,
+    chunk: int = 256,
 ) -> Tensor:
     """Classes of the queries by the weighted vote of their k nearest in the bank.
 
@@ -84,7 +132,8 @@ def knn_predict(
         classes: Number of classes.
         k: Neighbours that vote; all of a bank with fewer.
         temperature: > 0, of the votes ``exp(similarity / temperature)``.
-        chunk: Queries searched at a time; memory is about ``max(2**23, chunk * k)`` similarities.
+        chunk: Queries searched at a time; memory is about ``max(2**24, chunk * k)`` similarities, and a normalised copy
+            of banks up to 1 GB.
 
     Returns:
         ``[Q]`` class of each query, int64.
@@ -100,7 +149,7 @@ def knn_top1(
     classes: int,
     k: int = 200,
     temperature: float = 0.07,
-    chunk: int = 1024,
+    chunk: int = 256,
 ) -> float:
     """Share of labelled queries that :func:`knn_predict` gets right, in percent."""
     query, query_labels = labelled(query, query_labels)
@@ -116,7 +165,7 @@ def evaluate(
     k: int = 200,
     also: Sequence[int] = (),
     temperature: float = 0.07,
-    chunk: int = 1024,
+    chunk: int = 256,
 ) -> dict[str, Any]:
     """The kNN protocol of ``conf/protocol/knn.yaml``.
 

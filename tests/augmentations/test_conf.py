@@ -15,7 +15,7 @@ NAMES = [str(path.relative_to(CONF).with_suffix("")) for path in FILES]
 COUNTS = {"supervised/large": (1, 0), "supervised/small": (1, 0), "swav/large": (2, 6), "swav/small_multicrop": (2, 4)}
 
 
-@pytest.mark.parametrize(("path", "name"), zip(FILES, NAMES, strict=True), ids=NAMES)
+@pytest.mark.parametrize(("path", "name"), list(zip(FILES, NAMES, strict=True)), ids=NAMES)
 def test_file(path, name):
     size, channels = (32, 1) if name == "gray" else (32, 3) if path.stem.startswith("small") else (64, 3)
     config = OmegaConf.create({"augmentation": OmegaConf.load(path), "data": {"image_size": size}}).augmentation

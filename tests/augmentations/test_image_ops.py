@@ -8,27 +8,11 @@ from torchvision.transforms import InterpolationMode
 from ssl_zoo.augmentations import registry
 from ssl_zoo.augmentations.image.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, _jitter_by_mask, rotate_hue
 from ssl_zoo.augmentations.rng import Draw, stream_key
+from tests.augmentations.image_cases import draw, images, largest
 
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 ADJUST = {BRIGHTNESS: TF.adjust_brightness, CONTRAST: TF.adjust_contrast, SATURATION: TF.adjust_saturation,
           HUE: TF.adjust_hue}
-
-
-def images(batch=32, channels=3, height=32, width=32, seed=0):
-    """Noise over a gradient, with grey, black, white and saturated pixels among them: where hues are undefined."""
-    x = torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(seed))
-    x[:, :, 0, :8] = x[:, :1, 0, :8]
-    x[:, :, 1, :4], x[:, :, 1, 4:8] = 0.0, 1.0
-    x[:, 0, 2, :8] = 1.0
-    return x
-
-
-def draw(batch=32, epoch=0):
-    return Draw(stream_key(0, "test", epoch), torch.arange(batch))
-
-
-def largest(a, b):
-    return (a - b).abs().max().item()
 
 
 @pytest.mark.parametrize("interpolation", MODES)

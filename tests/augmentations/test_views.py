@@ -184,3 +184,10 @@ def test_eval_view_of_one_image_is_the_batch_of_one():
 def test_eval_view_says_what_is_wrong():
     with pytest.raises(ConfigError, match="augmentation.eval: no augmentation is called 'image/resiz': did you mean"):
         EvalView(["image/resiz"], 32, None)
+
+
+def test_an_operation_after_one_that_cuts_tiles_is_refused():
+    ops = [{"image/resize": {"size": 24}}, {"image/patch_grid": {"stride": 8}}]
+    assert ViewPipeline([{"size": 8, "ops": ops}], None).sizes == [8]
+    with pytest.raises(ConfigError, match="view 0: image/patch_grid cuts a view into tiles and must be its last oper"):
+        ViewPipeline([{"size": 8, "ops": [*ops, "image/flip"]}], None)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.geometry import interval, probability
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
@@ -34,13 +35,11 @@ class GaussianBlur(nn.Module):
         self.sigma = interval("sigma", sigma, low=1e-3)
         self.radius = taps // 2
 
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         applied = draw.uniform("apply") < self.p
         weights = self.kernels(draw.uniform("sigma"))                                            # [B, taps]
-        if x.device.type == "cpu":   # a mask would blur what stays sharp; a count costs nothing here
-            rows = applied.nonzero().squeeze(1)
-            return x.index_copy(0, rows, convolve(x[rows], weights[rows])) if len(rows) else x
-        return torch.where(applied.view(-1, 1, 1, 1), convolve(x, weights), x)
+        return apply_to(x, applied, convolve, weights.to(x.dtype))
 
     def kernels(self, number: Tensor) -> Tensor:
         """``[B, taps]`` weights that sum to 1, for uniform numbers ``[B]``."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.image.common import full_precision
 from ssl_zoo.augmentations.image.geometry import interval, probability
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
@@ -80,10 +81,12 @@ class ColorJitter(nn.Module):
         columns = [torch.where(applied, column, 0.0 if i == HUE else 1.0) for i, column in enumerate(columns)]
         return draw.permutation(4, "order"), torch.stack(columns, dim=1)
 
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         order, factors = self.parameters_of(draw)
+        factors = factors.to(x.dtype)
         turns = self.ranges[HUE] != (0.0, 0.0)
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
             return _jitter_by_index(x, order, factors, turns)
         return _jitter_by_mask(x, order, factors, turns)
 
@@ -91,7 +94,7 @@ class ColorJitter(nn.Module):
 def _jitter_by_index(x: Tensor, order: Tensor, factors: Tensor, turns: bool) -> Tensor:
     """On a CPU each step gathers the samples whose turn it is to be rotated: a hue costs more than copying them."""
     for position in range(4):
-        x = _blend(x, order[:, position], factors)
+        x = _adjust(x, order[:, position], factors)
         if turns:
             rows = ((order[:, position] == HUE) & (factors[:, HUE] != 0)).nonzero().squeeze(1)
             x[rows] = rotate_hue(x[rows], factors[rows, HUE])
@@ -106,21 +109,30 @@ def _jitter_by_mask(x: Tensor, order: Tensor, factors: Tensor, turns: bool) -> T
     hue_at = (order == HUE).int().argmax(dim=1)                                                  # [B]
     idle = order.new_full((), HUE)
     for position in range(3):
-        x = _blend(x, torch.where(hue_at > position, order[:, position], idle), factors)
+        x = _adjust(x, torch.where(hue_at > position, order[:, position], idle), factors)
     if turns:
         turned = (factors[:, HUE] != 0).view(-1, 1, 1, 1)
         x = torch.where(turned, rotate_hue(x, factors[:, HUE]), x)
     for position in range(1, 4):
-        x = _blend(x, torch.where(hue_at < position, order[:, position], idle), factors)
+        x = _adjust(x, torch.where(hue_at < position, order[:, position], idle), factors)
     return x
 
 
-def _blend(x: Tensor, adjustment: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast and saturation are one formula, ``factor * x + (1 - factor) * base``: black, the mean grey
-    value of the image, its grey value. A sample at its hue step is left as it is (factor 1)."""
+def _adjust(x: Tensor, adjustment: Tensor, factors: Tensor) -> Tensor:
+    """One step of each sample; a sample at its hue step is left as it is (factor 1)."""
     factor = factors.gather(1, adjustment.unsqueeze(1)).squeeze(1)
-    factor = torch.where(adjustment == HUE, 1.0, factor).view(-1, 1, 1, 1)
-    kind = adjustment.view(-1, 1, 1, 1)
+    return blend(x, adjustment, torch.where(adjustment == HUE, 1.0, factor))
+
+
+def blend(x: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
+    """Brightness, contrast and saturation are one formula, ``factor * x + (1 - factor) * base``: black, the mean grey
+    value of the image, its grey value.
+
+    Args:
+        kind: ``[B]``, BRIGHTNESS, CONTRAST or SATURATION; with anything else the factor must be 1.
+        factor: ``[B]``, not negative.
+    """
+    kind, factor = kind.view(-1, 1, 1, 1), factor.view(-1, 1, 1, 1)
     grey = luminance(x)                                                                          # [B, 1, H, W]
     rest = 1.0 - factor
     local = torch.where(kind == SATURATION, rest, 0.0)
@@ -138,6 +150,7 @@ class Grayscale(nn.Module):
         super().__init__()
         self.p = probability(p)
 
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         applied = (draw.uniform("apply") < self.p).view(-1, 1, 1, 1)
         return torch.where(applied, luminance(x), x)
@@ -158,6 +171,7 @@ class Solarize(nn.Module):
             raise ValueError(f"threshold is {threshold}, it must lie in [0, 1]: pixels are floats")
         self.threshold = threshold
 
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         applied = (draw.uniform("apply") < self.p).view(-1, 1, 1, 1)
         return torch.where(applied & (x >= self.threshold), 1.0 - x, x)

@@ -1,4 +1,7 @@
-"""Crops, resizes and flips. Operations with ``crops = True`` also take one uint8 image ``[1, C, H, W]`` of any size."""
+"""Crops, resizes, flips and quarter turns.
+
+Operations with ``crops = True`` also take one uint8 image ``[1, C, H, W]`` of any size.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.image.common import full_precision
 from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
@@ -55,6 +59,7 @@ class RandomResizedCrop(nn.Module):
         self.ratio = interval("ratio", ratio, low=1e-6)
         self.interpolation = check_interpolation(interpolation)
 
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         box = self.boxes(draw, *x.shape[-2:])
         draw.report("box", box)
@@ -66,6 +71,11 @@ class RandomResizedCrop(nn.Module):
         columns = resampling_matrix(left, width, x.shape[-1], self.size, self.interpolation)
         x = resample(x, rows, columns)
         return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
+
+    def reduction(self, height: int, width: int, draw: Draw) -> float:
+        """How many times larger than the view the box of the first sample is, on its tighter side."""
+        sides = self.boxes(draw, height, width)[0, 2:]
+        return int(sides.min()) / self.size
 
     def boxes(self, draw: Draw, height: int, width: int) -> Tensor:
         """``[B, 4]`` int64 boxes; float64 inside, so that devices round alike."""
@@ -139,6 +149,11 @@ class Resize(nn.Module):
         self.size = size
         self.interpolation = check_interpolation(interpolation)
 
+    def reduction(self, height: int, width: int, draw: Draw) -> float:
+        """How many times larger than the view an image is, on its tighter side."""
+        return min(height, width) / self.size
+
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         return resize(x, self.size, self.size, self.interpolation)
 
@@ -171,6 +186,11 @@ class ResizeCenterCrop(nn.Module):
         self.shorter = round(size / fraction)
         self.interpolation = check_interpolation(interpolation)
 
+    def reduction(self, height: int, width: int, draw: Draw) -> float:
+        """How many times larger than needed an image is, on its tighter side."""
+        return min(height, width) / self.shorter
+
+    @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         height, width = x.shape[-2:]
         # The longer side is cut to an integer, as torchvision's Resize does.
@@ -194,3 +214,42 @@ class Flip(nn.Module):
         flipped = draw.uniform("apply") < self.p
         draw.report("flipped", flipped)
         return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x)
+
+
+@register("image/vertical_flip")
+class VerticalFlip(nn.Module):
+    """Up becomes down with probability ``p`` (torchvision ``RandomVerticalFlip``).
+
+    Reports ``flipped``: ``[B]`` bool.
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = probability(p)
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        flipped = draw.uniform("apply") < self.p
+        draw.report("flipped", flipped)
+        return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-2), x)
+
+
+@register("image/rotate90")
+class Rotate90(nn.Module):
+    """0 to 3 quarter turns counter-clockwise, equally likely (RotNet, https://arxiv.org/abs/1803.07728).
+
+    Reports ``turns``: ``[B]`` int64 in 0..3, the label of the rotation task.
+    """
+
+    def __init__(self) -> None:   # without it the options would be those of nn.Module
+        super().__init__()
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        if x.shape[-2] != x.shape[-1]:
+            raise ValueError(f"image/rotate90: a quarter turn needs square images, these are "
+                             f"{x.shape[-2]}x{x.shape[-1]}; put image/resize or a crop before it")
+        turns = draw.integers("turns", 4)
+        draw.report("turns", turns)
+        k = turns.view(-1, 1, 1, 1)
+        x = torch.where(k % 2 == 1, x.transpose(-1, -2), x)
+        x = torch.where((k == 1) | (k == 2), x.flip(-2), x)
+        return torch.where(k >= 2, x.flip(-1), x)

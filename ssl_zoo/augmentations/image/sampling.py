@@ -63,6 +63,7 @@ def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, int
 def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Apply ``rows [B, h, H]`` and ``columns [B, w, W]`` to ``[B, C, H, W]``."""
     batch, channels, height, _ = x.shape
+    rows, columns = rows.to(x.dtype), columns.to(x.dtype)
     x = torch.bmm(x.reshape(batch, channels * height, -1), columns.transpose(1, 2))              # [B, C * H, w]
     return torch.matmul(rows.unsqueeze(1), x.view(batch, channels, height, -1))                  # [B, C, h, w]
 
