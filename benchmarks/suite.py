@@ -15,6 +15,7 @@ from ssl_zoo.benchmarks.rows import Case, measure
 from ssl_zoo.benchmarks.table import show
 from ssl_zoo.benchmarks.timing import environment
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.worker import keep_memory
 
 FILES = ("augmentation", "loader", "losses", "step", "epochs", "evaluation", "growth")
 OPTIONS = {"quick": "false", "out": "bench.json", "root": ""}
@@ -69,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
 def _measure_all(chosen: Sequence[Case], quick: bool, root: str | None, out: Path) -> list[dict[str, Any]]:
     """Rows, written after each one: what was measured stays if a later row fails."""
     os.environ.setdefault("LIGHTLY_DID_VERSION_CHECK", "True")  # else importing lightly asks its server
+    keep_memory()  # as every run of ours does; the peers, in the same process, have it too
     here = environment()
     if here["load_before"] > BUSY:
         print(f"load average is {here['load_before']}: other programs will disturb the timings", file=sys.stderr)

@@ -111,6 +111,9 @@ class Draw:
         """``[B, n]`` int64: a permutation of 0..n-1 for each row, each of the n! equally likely."""
         return self._bits("permutation", name, (n,)).argsort(dim=-1, stable=True)
 
+    def _named_permutation(self, name: Hashable, n: int) -> Tensor:
+        return self.permutation(n, name)
+
     def report(self, name: str, tensor: Tensor) -> None:
         """Tell the method what was drawn (crop boxes, permutations); it finds it in ``batch.extra``."""
         self.reports[f"{self.path}/{name}" if self.path else name] = tensor
@@ -121,6 +124,66 @@ class Draw:
             row = _mix(row + (self.slot + 1) * GOLDEN)                                   # [B]
         element = torch.arange(1, math.prod(shape) + 1, device=self.device) * STRIDE     # [n]
         return _mix(row.unsqueeze(-1) + element).view((*row.shape, *shape))
+
+
+class Rows:
+    """Draws for one row at a time, made for all rows of a batch at once.
+
+    A worker that changes images one by one would spend more on the overhead of hashing single numbers than on a crop.
+
+    Args:
+        draw: of all rows.
+    """
+
+    LARGE = 4096   # numbers a row from which on the overhead does not matter: pixels of noise
+
+    def __init__(self, draw: Draw):
+        self.draw = draw
+        self._children: dict[Hashable, Rows] = {}
+        self._made: dict[Hashable, Tensor] = {}
+
+    def _slots(self) -> Tensor:
+        assert self.draw.slot is not None
+        return self.draw.slot
+
+    def row(self, i: int) -> Draw:
+        """Equal to the draw of slot ``i`` alone."""
+        return _RowDraw(self, i, {}, "")
+
+    def child(self, name: Hashable) -> Rows:
+        if name not in self._children:
+            self._children[name] = Rows(self.draw.child(name))
+        return self._children[name]
+
+    def made(self, kind: str, row: int, name: Hashable, *numbers: int) -> Tensor:
+        """Row ``row`` of what the method ``kind`` of a draw gives, ``[1, ...]``."""
+        if math.prod(numbers[kind == "integers":]) > self.LARGE:   # an integer's first number is its bound
+            return getattr(Draw(self.draw.key, self._slots()[row:row + 1]), kind)(name, *numbers)
+        key = (kind, name, numbers)
+        if key not in self._made:
+            self._made[key] = getattr(self.draw, kind)(name, *numbers)
+        return self._made[key][row:row + 1]
+
+
+class _RowDraw(Draw):
+    def __init__(self, rows: Rows, row: int, reports: dict[str, Tensor], path: str):
+        super().__init__(rows.draw.key, rows._slots()[row:row + 1], reports=reports, path=path)
+        self.rows, self.row = rows, row
+
+    def child(self, name: Hashable, path: str | None = None) -> Draw:
+        return _RowDraw(self.rows.child(name), self.row, self.reports, self.path if path is None else path)
+
+    def uniform(self, name: Hashable, *shape: int) -> Tensor:
+        return self.rows.made("uniform", self.row, name, *shape)
+
+    def normal(self, name: Hashable, *shape: int) -> Tensor:
+        return self.rows.made("normal", self.row, name, *shape)
+
+    def integers(self, name: Hashable, high: int, *shape: int) -> Tensor:
+        return self.rows.made("integers", self.row, name, high, *shape)
+
+    def permutation(self, n: int, name: Hashable = "") -> Tensor:
+        return self.rows.made("_named_permutation", self.row, name, n)
 
 
 class BatchRNG:

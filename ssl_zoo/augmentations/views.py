@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -79,6 +80,9 @@ class View(nn.Module):
         self.size = spec.side
         self.names = [registry.parse(entry)[0] for entry in spec.ops]
         self.ops = nn.ModuleList([registry.build(entry, spec.side) for entry in spec.ops])
+        # A flip right behind a crop is done by it, bit for bit the same.
+        self.fused = [getattr(op, "flips", False) and hasattr(after, "flipped")
+                      for op, after in itertools.pairwise(self.ops)]
         self.draws = [(position, i) for i in range(len(self.ops))]   # (view, operation) whose numbers each one takes
         self.paths = [f"{position}/{name}" for name in self.names]
         for name, op in zip(self.names, self.ops, strict=True):
@@ -113,8 +117,15 @@ class View(nn.Module):
 
     def forward(self, x: Tensor, draw: Draw, start: int = 0, stop: int | None = None) -> Tensor:
         """Apply the operations ``[start, stop)``."""
-        for i in range(len(self.ops))[start:stop]:
-            x = self.ops[i](x, self._draw(i, draw))
+        i, last = start, len(self.ops) if stop is None else stop
+        while i < last:
+            if i + 1 < last and self.fused[i]:
+                flip: Any = self.ops[i + 1]
+                x = self.ops[i](x, self._draw(i, draw), mirrored=flip.flipped(self._draw(i + 1, draw)))
+                i += 2
+            else:
+                x = self.ops[i](x, self._draw(i, draw))
+                i += 1
         if stop is None and x.shape[-2:] != (self.size, self.size):
             raise ValueError(f"a view is {x.shape[-2]}x{x.shape[-1]}, its size is {self.size}; "
                              f"begin its ops with image/resize or image/random_resized_crop")
@@ -203,7 +214,14 @@ class ViewPipeline(nn.Module):
     def shrink(self, draw: Draw) -> Callable[[int, int], int]:
         """What :func:`ssl_zoo.data.decode.decode` may be told for the sample of ``draw`` (one slot)."""
         views = [view for view in self.views if isinstance(view, View)]
-        return lambda height, width: _eighths(min(view.reduction(height, width, draw) for view in views))
+        largest = max(self.sizes)
+
+        def factor(height: int, width: int) -> int:
+            if min(height, width) < 2 * SPARE * largest:   # no box can be larger than the image: spare the drawing
+                return 1
+            return _eighths(min(view.reduction(height, width, draw) for view in views))
+
+        return factor
 
     @torch.no_grad()
     def crop(self, image: Tensor, draw: Draw) -> list[Tensor]:

