@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_zoo.distributed import gather, rank, world_size
@@ -73,23 +76,9 @@ class BatchNorm(_BatchNorm):
 
     def _across(self, x: Tensor, ranks: int) -> Tensor:
         """One group over ``ranks`` neighbouring ranks: combine the ranks' means and sums of squares (Chan et al.)."""
-        flat = x.transpose(0, 1).reshape(x.shape[1], -1)  # [C, n]
-        exact = flat.double() if flat.dtype == torch.float64 else flat.float()
-        count = exact.shape[1]
-        mean = exact.mean(1)  # [C]
-        spread = (exact - mean[:, None]).square().sum(1)  # [C]
-        both = gather(torch.stack([mean, spread])[None])  # [W, 2, C]
-        mine = both[rank() // ranks * ranks :][:ranks]  # [ranks, 2, C]
-        centre = mine[:, 0].mean(0)
-        total = mine[:, 1].sum(0) + count * (mine[:, 0] - centre).square().sum(0)
-        variance = total / (count * ranks)
-        self._track(both.detach(), ranks, count)
-        scale = (variance + self.eps).rsqrt()
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        out = (x - centre.view(shape)) * scale.view(shape)
-        if self.affine:
-            out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out.to(x.dtype)
+        out, both = _Across.apply(x, self.weight, self.bias, self.eps, ranks)
+        self._track(both, ranks, x.numel() // x.shape[1])
+        return out
 
     @torch.no_grad()
     def _track(self, both: Tensor, ranks: int, count: int) -> None:
@@ -106,6 +95,56 @@ class BatchNorm(_BatchNorm):
     def _count(self) -> None:
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+
+
+class _Across(torch.autograd.Function):
+    """Normalisation by the statistics of neighbouring ranks, with torch's own kernels for all passes over the rows.
+
+    The forward pass is that of an evaluation with the common statistics; the backward pass adds to its gradient what
+    flows through them: ``w / s (sum(dy) + xhat sum(dy xhat)) / n`` less, with sums over the rows of all the ranks.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ranks: int
+    ) -> tuple[Tensor, Tensor]:
+        count = x.numel() // x.shape[1]
+        mean, variance = _moments(x)
+        both = gather(torch.stack([mean, variance * count])[None])  # [W, 2, C]
+        mine = both[rank() // ranks * ranks :][:ranks]  # [ranks, 2, C]
+        centre = mine[:, 0].mean(0)
+        spread = mine[:, 1].sum(0) + count * (mine[:, 0] - centre).square().sum(0)
+        variance = spread / (count * ranks)
+        ctx.save_for_backward(x, weight, centre, variance)
+        ctx.eps, ctx.ranks = eps, ranks
+        ctx.mark_non_differentiable(both)
+        return F.batch_norm(x, centre, variance, weight, bias, False, 0.0, eps), both
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, centre, variance = ctx.saved_tensors
+        scale = torch.ones_like(centre) if weight is None else weight
+        out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            grad.contiguous(), x, scale, centre, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = gather(torch.stack([of_weight, of_bias])[None])[rank() // ctx.ranks * ctx.ranks :][: ctx.ranks].sum(0)
+        inverse = (variance + ctx.eps).rsqrt()
+        share = -scale * inverse / (x.numel() // x.shape[1] * ctx.ranks)
+        slope = share * inverse * sums[0]
+        offset = share * sums[1] - slope * centre
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        out += (x * slope.view(shape)).add_(offset.view(shape)).to(out.dtype)
+        return out, None if weight is None else of_weight, None if weight is None else of_bias, None, None
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``[C]`` mean and biased variance over the rows, in float32 or better."""
+    if x.device.type == "cpu":  # var_mean over separate dimensions is seven times slower there
+        return torch.batch_norm_update_stats(x, None, None, 0.0)
+    exact = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(exact, [0, *range(2, x.dim())], correction=0)
+    return mean, variance
 
 
 class BatchNormAct(BatchNorm):
