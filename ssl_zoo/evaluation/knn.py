@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.evaluation import balancedness
 from ssl_zoo.evaluation.features import Features, accuracy, labelled
 
 BLOCK = 2**24  # similarities held at a time, 64 MB, whatever the sizes of bank and query
@@ -52,35 +53,32 @@ def _nearest(query: Tensor, keys: Tensor, k: int, first: int) -> tuple[Tensor, T
 
     The k best lie in the k groups of keys with the largest maxima, so that only those are sorted.
     """
-    groups = len(keys) // COLUMNS * (COLUMNS // GROUP)
-    similarity = query.new_empty(len(query), len(keys))
-    maxima = query.new_empty(len(query), groups)
-    for start in range(0, len(keys), COLUMNS):
-        part = similarity[:, start : start + COLUMNS]
-        torch.mm(query, keys[start : start + COLUMNS].T, out=part)
-        if part.shape[1] == COLUMNS:
-            at = start // GROUP
-            maxima[:, at : at + COLUMNS // GROUP] = part.unflatten(1, (GROUP, -1)).amax(1)
-    if groups > 2 * k:
-        chosen = maxima.topk(k + 1, dim=1)
+    queries, whole, step = len(query), len(keys) // COLUMNS, COLUMNS // GROUP
+    parts = query.new_empty(whole, queries, COLUMNS)
+    maxima = query.new_empty(queries, whole, step)
+    for i in range(whole):
+        torch.mm(query, keys[i * COLUMNS : (i + 1) * COLUMNS].T, out=parts[i])
+        torch.amax(parts[i].unflatten(1, (GROUP, step)), 1, out=maxima[:, i])
+    rest = query @ keys[whole * COLUMNS :].T  # [q, r]
+    if whole * step > 2 * k:
+        chosen = maxima.flatten(1).topk(k + 1, dim=1)
         # Equal maxima at the border: which group holds the first rows cannot be told from them.
         if bool((chosen.values[:, k - 1] > chosen.values[:, k]).all()):
-            columns = _columns(chosen.indices[:, :k], groups * GROUP, len(keys))
-            return _first(similarity.gather(1, columns), columns, k, first)
-    columns = torch.arange(len(keys), device=query.device).expand(len(query), -1)
-    return _first(similarity, columns, k, first)
+            part, group = chosen.indices[:, :k] // step, chosen.indices[:, :k] % step
+            inner = group[:, :, None] + step * torch.arange(GROUP, device=keys.device)  # [q, k, GROUP]
+            query_at = torch.arange(queries, device=keys.device)[:, None]
+            place = ((part * queries + query_at) * COLUMNS)[:, :, None] + inner
+            columns = (part * COLUMNS)[:, :, None] + inner
+            return _first(parts.view(-1).take(place).flatten(1), columns.flatten(1), rest, len(keys), k, first)
+    columns = torch.arange(whole * COLUMNS, device=keys.device).expand(queries, -1)
+    return _first(parts.transpose(0, 1).flatten(1), columns, rest, len(keys), k, first)
 
 
-def _columns(groups: Tensor, grouped: int, n: int) -> Tensor:
-    """``[q, g]`` groups to the columns that they hold, and the last ones, which belong to no group."""
-    step = COLUMNS // GROUP
-    base = groups // step * COLUMNS + groups % step
-    members = base[:, :, None] + step * torch.arange(GROUP, device=groups.device)  # [q, g, GROUP]
-    rest = torch.arange(grouped, n, device=groups.device).expand(len(groups), -1)
-    return torch.cat([members.flatten(1), rest], 1)
-
-
-def _first(similarity: Tensor, columns: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
+def _first(
+    similarity: Tensor, columns: Tensor, rest: Tensor, n: int, k: int, first: int
+) -> tuple[Tensor, Tensor]:
+    last = torch.arange(n - rest.shape[1], n, device=rest.device).expand(len(rest), -1)
+    similarity, columns = torch.cat([similarity, rest], 1), torch.cat([columns, last], 1)
     # TIE * row stays below a float32 step at 1.
     near, order = (similarity.double() - TIE * (columns + first)).topk(k, dim=1)
     return near, columns.gather(1, order) + first
@@ -166,14 +164,17 @@ def evaluate(
     also: Sequence[int] = (),
     temperature: float = 0.07,
     chunk: int = 256,
+    by_class: bool = False,
 ) -> dict[str, Any]:
     """The kNN protocol of ``conf/protocol/knn.yaml``.
 
     Returns:
-        ``top1`` in percent at ``k``, which is fixed beforehand, and ``top1_by_k`` for ``k`` and ``also``.
+        ``top1`` in percent at ``k``, which is fixed beforehand, and ``top1_by_k`` for ``k`` and ``also``; with
+        ``by_class`` also what :func:`ssl_zoo.evaluation.balancedness.report` gives at ``k``.
     """
     query, labels = labelled(test.features, test.labels)
     ks = sorted({k, *also})
     scores = _scores(query, train.features, train.labels, classes, ks, temperature, chunk)
     top1 = {str(each): accuracy(scores[each].argmax(1), labels) for each in ks}
-    return {"top1": top1[str(k)], "k": k, "temperature": temperature, "top1_by_k": top1}
+    result = {"top1": top1[str(k)], "k": k, "temperature": temperature, "top1_by_k": top1}
+    return result | (balancedness.report(scores[k].argmax(1), labels, classes) if by_class else {})

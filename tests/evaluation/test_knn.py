@@ -44,7 +44,9 @@ def test_knn_equals_the_paper_written_as_loops(k):
 def test_chunks_and_blocks_of_the_bank_change_nothing(monkeypatch):
     bank, labels, query, _ = random_data()
     whole = knn_predict(query, bank, labels, 4, 20)
-    monkeypatch.setattr(knn, "BLOCK", 90)  # 3 queries at a time against blocks of 30 rows
+    monkeypatch.setattr(knn, "BLOCK", 90)  # 3 queries at a time against blocks of 24 rows
+    monkeypatch.setattr(knn, "COLUMNS", 8)
+    monkeypatch.setattr(knn, "GROUP", 2)
     assert torch.equal(knn_predict(query, bank, labels, 4, 20, chunk=3), whole)
 
 
@@ -55,8 +57,10 @@ def test_rows_that_tie_count_in_the_order_of_the_bank_whatever_k_and_chunk(monke
     unit = torch.nn.functional.normalize(bank, dim=1)
     similarity = torch.nn.functional.normalize(query, dim=1) @ unit.T
     wanted, order = similarity.sort(dim=1, descending=True, stable=True)
-    for k, block in [(7, 2**23), (150, 2**23), (7, 2**23 // 150)]:
+    for k, block, columns in [(7, 2**23, 2048), (150, 2**23, 2048), (7, 2**23, 16), (7, 2**14, 16), (3, 2**23, 32)]:
         monkeypatch.setattr(knn, "BLOCK", block)
+        monkeypatch.setattr(knn, "COLUMNS", columns)
+        monkeypatch.setattr(knn, "GROUP", 4 if columns < 2048 else 16)
         near, rows = next(knn._neighbours(query, bank, k, 1024))
         assert torch.equal(rows, order[:, :k])
         torch.testing.assert_close(near, wanted[:, :k], rtol=0, atol=1e-7)
@@ -67,6 +71,8 @@ def test_memory_is_bounded_by_the_block(monkeypatch):
     sizes, topk = [], torch.Tensor.topk
     monkeypatch.setattr(torch.Tensor, "topk", lambda self, *a, **k: sizes.append(self.numel()) or topk(self, *a, **k))
     monkeypatch.setattr(knn, "BLOCK", 256)
+    monkeypatch.setattr(knn, "COLUMNS", 8)
+    monkeypatch.setattr(knn, "GROUP", 2)
     bank, labels, query, _ = random_data()
     knn_predict(query, bank, labels, 4, 5, chunk=8)
     assert max(sizes) == 256
@@ -109,8 +115,8 @@ def test_the_protocol_reports_the_fixed_k_and_lists_the_others():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 0}, "kNN needs k >= 1, temperature > 0 and chunk >= 1, got [0], 0.07, 1024"),
-        ({"temperature": 0.0}, "got [200], 0.0, 1024"),
+        ({"k": 0}, "kNN needs k >= 1, temperature > 0 and chunk >= 1, got [0], 0.07, 256"),
+        ({"temperature": 0.0}, "got [200], 0.0, 256"),
         ({"classes": 3}, "kNN was told of 3 classes and the bank holds label 3"),
         ({"bank_labels": torch.full((150,), -1)}, "no labelled sample in its bank"),
     ],
@@ -120,3 +126,19 @@ def test_wrong_arguments_are_named(change, message):
     with pytest.raises(ValueError) as error:
         knn_predict(**({"query": query, "bank": bank, "bank_labels": labels, "classes": 4} | change))
     assert message in str(error.value)
+
+
+def test_only_groups_with_the_largest_maxima_are_sorted(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    bank, query = torch.randn(3001, 8, generator=generator), torch.randn(20, 8, generator=generator)
+    similarity = torch.nn.functional.normalize(query, dim=1) @ torch.nn.functional.normalize(bank, dim=1).T
+    wanted = similarity.topk(5, dim=1)
+    sizes, topk = [], torch.Tensor.topk
+    monkeypatch.setattr(torch.Tensor, "topk", lambda self, *a, **k: sizes.append(self.shape[1]) or topk(self, *a, **k))
+    monkeypatch.setattr(knn, "COLUMNS", 64)
+    monkeypatch.setattr(knn, "GROUP", 8)
+    near, rows = next(knn._neighbours(query, bank, 5, 20))
+    assert torch.equal(rows, wanted.indices)
+    torch.testing.assert_close(near, wanted.values, rtol=0, atol=1e-6)
+    # 46 blocks of 8 groups; 5 groups of 8 and the 57 rows behind the last whole block; the end.
+    assert sizes == [46 * 8, 5 * 8 + 57, 5]
