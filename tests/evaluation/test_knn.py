@@ -75,7 +75,7 @@ def test_memory_is_bounded_by_the_block(monkeypatch):
     monkeypatch.setattr(knn, "GROUP", 2)
     bank, labels, query, _ = random_data()
     knn_predict(query, bank, labels, 4, 5, chunk=8)
-    assert max(sizes) == 256
+    assert 0 < max(sizes) <= 256  # 1,200 without blocks
 
 
 def test_a_vote_weighs_exp_of_similarity_over_temperature():
