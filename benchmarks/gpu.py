@@ -42,7 +42,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_zoo import build, config
+from ssl_zoo import build, config, worker
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.data.arrays import Arrays
 from ssl_zoo.data.batch import Batch, RawBatch
@@ -278,11 +278,8 @@ def fit(cfg: DictConfig, method: Method, data: TimedData, clock: Clock) -> None:
     observers = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
     options = {**config.plain(cfg)["trainer"], "devices": 1, "precision": precision_of(cfg)}
     trainer = make_trainer([*observers, clock], [], **options)
-    if clock.cuda:
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    method.bind(data.batch_size)
-    if cfg.trainer.compile:
-        method.backbone.compile()
+    worker.prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
+    method.bind(data.batch_size, fused=trainer.precision != "16-mixed")
     trainer.fit(method, datamodule=data)
 
 

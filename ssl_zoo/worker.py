@@ -74,6 +74,17 @@ def build_run(cfg: DictConfig) -> tuple[Method, Any]:
     return method, data
 
 
+def prepare(method: Method, device: torch.device, compile: bool) -> None:
+    """Memory layout and compilation, both in place: names and tensors stay, so that checkpoints and teachers fit."""
+    if device.type == "cuda":
+        # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile:
+        method.backbone.compile()
+        for teacher in (module for module in method.modules() if isinstance(module, EMA)):
+            teacher.net.compile()
+
+
 def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None) -> dict[str, Any]:
     """Train in this process (or as one rank of several) and return the numbers of the table at the end.
 
@@ -91,16 +102,10 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
     callbacks.append(RunCheckpoint(run_dir, record, every=cfg.trainer.checkpoint_every))
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
     trainer = make_trainer(callbacks, loggers, **options)
-    if trainer.strategy.root_device.type == "cuda":
-        # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
     method.bind(data.batch_size, fused=trainer.precision != "16-mixed")
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
-    if cfg.trainer.compile:
-        method.backbone.compile()
-        for teacher in (m for m in method.modules() if isinstance(m, EMA)):
-            teacher.net.compile()
     if trainer.is_global_zero:
         start.show(cfg, run_dir, method, data, cfg.resume, trainer.world_size)
     began = time.perf_counter()
