@@ -111,7 +111,8 @@ CASES = [
         "lightly SimCLRTransform + LightlyDataset",
         needs="lightly",
         bar=">= 1.2",
-        note=f"{WORKERS} workers; generated files of {WIDTH}x{HEIGHT}, quality {QUALITY}, unless root=DIR; both crop bilinearly",
+        note=f"{WORKERS} workers; generated files of {WIDTH}x{HEIGHT}, quality {QUALITY}, unless root=DIR; "
+        "both crop bilinearly",
     )
 ]
 

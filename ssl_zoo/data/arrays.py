@@ -36,12 +36,20 @@ class Arrays:
         images: ``uint8 [N, C, H, W]``.
         labels: ``[N]`` int64, -1 = none; None: unlabelled.
         classes: Their names.
+
+    Raises:
+        ConfigError: For pixels of another type, whose range nobody knows, or of another shape.
     """
 
     in_memory = True
     damage_limit = 0
 
     def __init__(self, images: Tensor, labels: Tensor | None, classes: list[str] | None) -> None:
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            raise ConfigError(
+                f"images are {images.dtype} {list(images.shape)}, wanted torch.uint8 [N, 1 or 3, H, W]; floats in "
+                "[0, 1] become that by (x * 255).round().clamp(0, 255).to(torch.uint8), 16 bits by (x // 257).to(torch.uint8)"
+            )
         self.images = images
         self.labels = labels
         self.classes = None if labels is None else classes

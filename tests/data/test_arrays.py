@@ -152,3 +152,12 @@ def test_synthetic_images_are_a_function_of_their_seed_and_may_be_unlabelled():
     assert train.labels.tolist() == [0, 1, 2, 3] * 3 and len(val) == 4
     assert synthetic(image_size=8, channels=1, samples=4, classes=None).train.labels is None
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("images", [
+    torch.rand(4, 3, 8, 8) * 2 - 1, torch.zeros(4, 3, 8, 8, dtype=torch.int32), torch.zeros(4, 8, 8, dtype=torch.uint8),
+    torch.zeros(4, 2, 8, 8, dtype=torch.uint8),
+])
+def test_pixels_of_another_type_or_shape_say_how_to_convert_them(images):
+    with pytest.raises(ConfigError, match=r"wanted torch.uint8 \[N, 1 or 3, H, W\]; floats in \[0, 1\] become that by"):
+        arrays.Arrays(images, None, None)
