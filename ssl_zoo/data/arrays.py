@@ -48,7 +48,8 @@ class Arrays:
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ConfigError(
                 f"images are {images.dtype} {list(images.shape)}, wanted torch.uint8 [N, 1 or 3, H, W]; floats in "
-                "[0, 1] become that by (x * 255).round().clamp(0, 255).to(torch.uint8), 16 bits by (x // 257).to(torch.uint8)"
+                "[0, 1] become that by (x * 255).round().clamp(0, 255).to(torch.uint8), 16 bits by "
+                "(x // 257).to(torch.uint8)"
             )
         self.images = images
         self.labels = labels
