@@ -136,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     failed = []
     with ThreadPoolExecutor(given.lanes) as lanes:
-        for method, status in zip(given.methods, lanes.map(lambda name: train(given, name), given.methods), strict=True):
+        ended = lanes.map(lambda name: train(given, name), given.methods)
+        for method, status in zip(given.methods, ended, strict=True):
             write(given)
             done = "finished" if status == 0 else f"failed ({status}), see {given.out / method / 'log.txt'}"
             print(f"{method}: {done}", flush=True)
