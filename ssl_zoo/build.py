@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
+from ssl_zoo import teachers
 from ssl_zoo.config import plain
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.data.datamodule import DataModule
@@ -82,6 +83,7 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
             f"method {cls.__name__} needs labels and data._target_'s training set has none; "
             "use a labelled data set, or a method that needs no labels"
         )
+    teachers.embed(cfg)
     torch.manual_seed(cfg.seed)
     wanted = {"data_info": info} if "data_info" in inspect.signature(cls).parameters else {}
     method: Method = _build(cfg.method, "method", **wanted)
@@ -152,6 +154,8 @@ def load_method(path: str | Path) -> tuple[Method, DictConfig, dict[str, Any]]:
     # The encoder's weights are in the checkpoint: the file that they once started from may be gone.
     if "weights" in cfg.backbone:
         cfg.backbone.weights = cfg.method.backbone.weights = None
+    if cfg.method.get("teacher"):
+        cfg.method.teacher.pretrained = False
     method = build_method(cfg, DataInfo(**checkpoint["ssl_zoo"]["data_info"]))
     load_state(method, checkpoint["state_dict"], str(path))
     return method.eval(), cfg, checkpoint

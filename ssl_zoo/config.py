@@ -226,6 +226,9 @@ def config_hash(cfg: dict[str, Any]) -> str:
     kept["data"] = {key: value for key, value in cfg["data"].items() if key not in NOT_IN_DATA_HASH}
     if isinstance(kept["data"].get("source"), dict):
         kept["data"]["source"] = {k: v for k, v in kept["data"]["source"].items() if k not in NOT_IN_DATA_HASH}
+    teacher = kept["method"].get("teacher")
+    if isinstance(teacher, dict):  # its network is filled in while the run is built
+        kept["method"] = {**kept["method"], "teacher": {**teacher, "network": None}}
     kept["trainer"] = {key: cfg["trainer"].get(key) for key in IN_TRAINER_HASH}
     kept["augmentation"] = {key: value for key, value in cfg["augmentation"].items() if key != "where"}
     kept["data"]["augmentation"] = kept["augmentation"]

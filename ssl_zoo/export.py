@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ssl_zoo import __version__, build
 from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.towers import Towers
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.run import Run, find
 
@@ -126,8 +127,11 @@ def _safetensors(backbone: Backbone, cfg: DictConfig) -> str | None:
     kept = {str(key): value for key, value in arguments.items() if key not in ("_target_", "weights")}
     module, _, factory = str(cfg.backbone["_target_"]).rpartition(".")
     words = "".join(f", {key}={value!r}" for key, value in kept.items()).removeprefix(", ")
-    call = f"{factory}({words}, weights={FILE})"
-    return f"from {module} import {factory}\n\nnet = {call}\nnet.eval()\n"
+    imports, call = f"from {module} import {factory}\n", f"{factory}({words}, weights={FILE})"
+    if isinstance(backbone, Towers):
+        imports += "from ssl_zoo.backbones.towers import towers\n"
+        call = f"towers({factory}({words}), {backbone.channels}, weights={FILE})"
+    return f"{imports}\nnet = {call}\nnet.eval()\n"
 
 
 FORMATS: dict[str, Callable[[Backbone, DictConfig], str | None]] = {

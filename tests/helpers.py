@@ -45,8 +45,16 @@ def _narrow(node: Any) -> None:
             value.out_features = min(value.out_features, 8)  # -1, the width of the input, stays
         if key in ("queue_size", "prototypes") and value:
             node[key] = 2 * ROWS
-        if key == "queue_start":
+        if key in ("queue_start", "mix_start"):
             node[key] = 0
+        if key in ("hardest_of", "pairs", "with_query"):
+            node[key] = min(value, 4)
+        if key == "negatives" and isinstance(value, int):  # rows drawn from a memory bank
+            node[key] = 2 * ROWS
+        if key == "clusters" and value:
+            node[key] = [3 * ROWS, 4 * ROWS]
+        if key == "teacher":
+            value.timm = "test_resnet"
 
 
 def info() -> DataInfo:
@@ -64,18 +72,26 @@ def tiny_method(
     return method.train()
 
 
-def view_sizes(name: str, extra: Sequence[str] = ()) -> list[int]:
-    views = config.plain(tiny_config(name, extra))["augmentation"]["views"]  # fraction is 1 in every default
+def view_sizes(name: str, extra: Sequence[str] = ()) -> list[Any]:
+    """The side of each view; (tiles, side) of one that ends in ``image/jigsaw``."""
+    views = config.plain(tiny_config(name, extra))["augmentation"]["views"]
     views = sorted(views, key=lambda view: view.get("kind", "global") != "global")
-    return [view["size"] for view in views for _ in range(view.get("count", 1))]
+    return [_size(view) for view in views for _ in range(view.get("count", 1))]
 
 
-def tiny_batch(sizes: Sequence[int], step: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+def _size(view: Any) -> Any:
+    side, last = round(view["size"] * view.get("fraction", 1.0)), view["ops"][-1]
+    grid = last["image/jigsaw"]["grid"] if "image/jigsaw" in last else None
+    return side if grid is None else (grid**2, side)
+
+
+def tiny_batch(sizes: Sequence[Any], step: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
     """The local rows of a global batch of ``ROWS`` that is the same for any number of processes."""
     generator = torch.Generator().manual_seed(100 + step)
     share = ROWS // world_size()
     own = slice(rank() * share, (rank() + 1) * share)
-    drawn = [torch.randn(ROWS, 3, size, size, generator=generator, dtype=torch.float64) for size in sizes]
+    shapes = [(*size[:-1], 3, size[-1], size[-1]) if isinstance(size, tuple) else (3, size, size) for size in sizes]
+    drawn = [torch.randn(ROWS, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
     views = [view.to(dtype)[own] for view in drawn]
     index = torch.randperm(64, generator=generator)[:ROWS][own]
     label = torch.randint(0, CLASSES, (ROWS,), generator=generator)[own]

@@ -13,11 +13,13 @@ from torchvision.models.resnet import Bottleneck
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.convnet import Staged, TimmMaps, split
 from ssl_zoo.backbones.resnet import ResNet, use_small_stem
-from ssl_zoo.backbones.vit import ViT
+from ssl_zoo.backbones.vit import ViT, freeze_patches, use_sincos, use_xavier
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest
 
 STEMS = ("standard", "small")
+POSITIONS = ("learned", "sincos")
+STARTS = ("timm", "xavier")
 SMALL_PATCHES = 8  # a small-stem ViT sees 8 x 8 patches
 
 
@@ -155,21 +157,52 @@ def vit_tiny(
     in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-Ti/16 of DeiT, https://arxiv.org/abs/2012.12877: 12 blocks, 3 heads, 192 features."""
-    return timm_model("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **arguments)
+    return vit("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_small(
     in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-S/16 of DeiT and DINO: 12 blocks, 6 heads, 384 features (MoCo v3's ViT-S has 12 heads: num_heads=12)."""
-    return timm_model("vit_small_patch16_224", in_channels, image_size, stem, weights, **arguments)
+    return vit("vit_small_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_base(
     in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-B/16, https://arxiv.org/abs/2010.11929: 12 blocks, 12 heads, 768 features."""
-    return timm_model("vit_base_patch16_224", in_channels, image_size, stem, weights, **arguments)
+    return vit("vit_base_patch16_224", in_channels, image_size, stem, weights, **arguments)
+
+
+def vit(
+    name: str,
+    in_channels: int = 3,
+    image_size: int = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    positions: str = "learned",
+    start: str = "timm",
+    freeze_patch_embed: bool = False,
+    **arguments: Any,
+) -> Backbone:
+    """A plain vision transformer of timm, as in :func:`timm_model`, with the choices of MoCo v3.
+
+    Args:
+        positions: ``learned``, or ``sincos``: fixed, not trained.
+        start: ``timm``: truncated normal weights; ``xavier``: those of MoCo v3.
+        freeze_patch_embed: The patch projection is not trained (MoCo v3, https://arxiv.org/abs/2104.02057, Sec. 4.3).
+    """
+    for key, value, known in (("positions", positions, POSITIONS), ("start", start, STARTS)):
+        if value not in known:
+            raise ConfigError(f"backbone.{key}={value} of {name!r}: {nearest(value, known)}")
+    backbone = timm_model(name, in_channels, image_size, stem, None, **arguments)
+    if start == "xavier":
+        use_xavier(backbone.net)
+    if positions == "sincos":
+        use_sincos(backbone.net)
+    if freeze_patch_embed:
+        freeze_patches(backbone.net)
+    return _started(backbone, weights)
 
 
 def convnext_tiny(

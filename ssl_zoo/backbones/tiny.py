@@ -7,7 +7,7 @@ from typing import Any
 from torchvision.models.resnet import BasicBlock
 
 from ssl_zoo.backbones.base import Backbone, Origin
-from ssl_zoo.backbones.image import own_resnet, timm_model
+from ssl_zoo.backbones.image import own_resnet, vit
 from ssl_zoo.backbones.resnet import ResNet
 
 
@@ -31,4 +31,4 @@ def vit_mini(
 ) -> Backbone:
     """ViT of 4 blocks, 4 heads, 128 features, built as timm's ViT-Ti/16 with other sizes."""
     sizes = {"embed_dim": 128, "depth": 4, "num_heads": 4, **arguments}
-    return timm_model("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **sizes)
+    return vit("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **sizes)

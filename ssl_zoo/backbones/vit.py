@@ -1,11 +1,12 @@
-"""Plain vision transformers of timm: one class token, patch tokens, learned positions."""
+"""Plain vision transformers of timm: one class token, patch tokens, learned positions; and how MoCo v3 starts them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone, Tokens
 
@@ -88,3 +89,55 @@ def _replace(x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
     if mask.shape != (len(x), height * width):
         raise ValueError(f"mask has shape {list(mask.shape)}, wanted [{len(x)}, {height * width}] (batch, patches)")
     return torch.where(mask.view(-1, height, width, 1), token.reshape(-1).to(x.dtype), x)
+
+
+def sincos_positions(grid: tuple[int, int], dim: int, temperature: float = 10000.0) -> Tensor:
+    """Fixed positions in two dimensions, as ``build_2d_sincos_position_embedding`` of facebookresearch/moco-v3.
+
+    Args:
+        grid: Rows and columns of patches.
+        dim: Width F of a token, a multiple of 4.
+        temperature: Wavelengths run from ``2 pi`` to ``2 pi * temperature`` patches.
+
+    Returns:
+        ``[1, h * w, F]`` row by row: sine and cosine of the row's number, then of the column's, F / 4 wavelengths each.
+    """
+    if dim % 4:
+        raise ValueError(f"sincos positions need a width that is a multiple of 4, got {dim}")
+    frequency = temperature ** -(torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))  # [F / 4]
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in grid), indexing="ij")
+    angles = [place.flatten()[:, None] * frequency for place in (rows, columns)]  # 2 x [h * w, F / 4]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)[None]
+
+
+def use_sincos(net: Any) -> None:
+    """In place: fixed sine-cosine positions that are not trained; zeros for the class token, if there is one."""
+    positions = sincos_positions(net.patch_embed.grid_size, net.embed_dim)
+    prefix = net.pos_embed.shape[1] - positions.shape[1]
+    net.pos_embed = nn.Parameter(torch.cat([positions.new_zeros(1, prefix, net.embed_dim), positions], 1), False)
+
+
+@torch.no_grad()
+def use_xavier(net: Any) -> None:
+    """In place: MoCo v3's start: Xavier-uniform layers (query, key and value are three matrices), biases 0.
+
+    The patch projection counts 3 input channels whatever it has, as in the authors' ``vits.py``.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear):
+            out = module.out_features // 3 if name.endswith("qkv") else module.out_features
+            _uniform(module, module.in_features + out)
+    patch = net.patch_embed.proj
+    _uniform(patch, 3 * math.prod(patch.kernel_size) + net.embed_dim)
+
+
+def _uniform(layer: nn.Linear | nn.Conv2d, fans: int) -> None:
+    bound = math.sqrt(6.0 / fans)
+    nn.init.uniform_(layer.weight, -bound, bound)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def freeze_patches(net: Any) -> None:
+    """In place: the patch projection is not trained: its gradient makes ViTs unstable (MoCo v3, Sec. 4.3)."""
+    net.patch_embed.proj.requires_grad_(False)

@@ -15,7 +15,7 @@ from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
-from ssl_zoo.data.sampler import Plan
+from ssl_zoo.data.sampler import Groups, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
 from ssl_zoo.data.workers import STREAM, TrainTask, auto_workers
@@ -40,6 +40,7 @@ class DataModule(pl.LightningDataModule):
         download: Whether missing files may be fetched.
         subset: Train on this many samples (a fixed choice); None: on all.
         labels: Share of each class that keeps its labels; None: all.
+        imbalance: Train on a long tail, the first class this many times larger than the last; None: on all samples.
         val_fraction: Hold out this share of the training samples and validate on them, in place of the set's own
             validation samples; None: use those.
         workers: Processes that decode; ``auto``: none for data in memory, else one a core.
@@ -63,6 +64,7 @@ class DataModule(pl.LightningDataModule):
         workers: int | str = "auto",
         accumulate: int = 1,
         layout: Mapping[str, Any] | None = None,
+        imbalance: float | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -76,7 +78,7 @@ class DataModule(pl.LightningDataModule):
             raise ConfigError(f"augmentation.where={self.where}: {nearest(self.where, PLACES)}")
         auto_workers(workers, True, 1, 1)
         splits = source(root=root, download=download, image_size=image_size, channels=channels)
-        train, held_out = split(splits.train, subset, val_fraction)
+        train, held_out = split(splits.train, subset, val_fraction, imbalance)
         self.labelled = self._labelled(train, labels)
         self.train: Part = train if self.labelled is None else keep_labels(train, self.labelled)
         self.val: Source | None = held_out or splits.val
@@ -87,6 +89,7 @@ class DataModule(pl.LightningDataModule):
         self._plan()  # a batch that cannot be made is an error now, not after the networks are built
         self._loader: TrainLoader | None = None
         self._position: dict[str, int] | None = None
+        self._groups: Groups | None = None
 
     def _pipeline(self, augmentation: Mapping[str, Any]) -> ViewPipeline:
         return ViewPipeline(augmentation["views"], augmentation.get("normalize"), channels=self.channels)
@@ -132,6 +135,17 @@ class DataModule(pl.LightningDataModule):
         """``[N]`` labels of the training samples by index, -1 = none, on the CPU."""
         return None if self.train.labels is None else self.train.labels.cpu()
 
+    def group(self, number: Tensor, instances: int) -> None:
+        """Read the training set by groups from the next epoch on, as a method may ask for between epochs.
+
+        Args:
+            number: ``[N]`` group of each training sample, -1: one of its own; equal on all processes.
+            instances: So many samples of a group follow one another.
+        """
+        self._groups = Groups(number.cpu(), instances)
+        if self._loader is not None:
+            self._loader.group(self._groups)
+
     def image(self, index: int, train: bool = True) -> Tensor:
         """A sample as it is stored: ``uint8 [C, H, W]``."""
         source = self.train if train else self.val
@@ -148,10 +162,23 @@ class DataModule(pl.LightningDataModule):
         workers = self._count_workers()
         hands = f"{workers} workers" if workers else "this process"
         if self._batched(place):
-            return f"images in memory, views in batches on {place.type}"
-        if self._finish(place):
-            return f"views one by one in {hands}"
-        return f"decoding and crops in {hands}, the rest of the views in batches on {place.type}"
+            told = f"images in memory, views in batches on {place.type}"
+        elif self._finish(place):
+            told = f"views one by one in {hands}"
+        else:
+            told = f"decoding and crops in {hands}, the rest of the views in batches on {place.type}"
+        return f"{told} ({self._reason(place)})"
+
+    def _reason(self, place: torch.device) -> str:
+        """Why views are made there."""
+        if self.where != "auto":
+            return f"augmentation.where={self.where}"
+        if place.type != "cpu":
+            return "auto: an accelerator always makes the views itself"
+        if self.train.in_memory:
+            return "auto: a CPU makes views of what lies in memory in batches"
+        size = f"{self.image_size} px is {'more than' if self._finish(place) else 'at most'} {SMALL}"
+        return f"auto: {size}, where a CPU is faster {'image by image' if self._finish(place) else 'in batches'}"
 
     # Where things run: rules on the data and the device, never timings
 
@@ -195,6 +222,8 @@ class DataModule(pl.LightningDataModule):
         task = None if batched else TrainTask(self.train, self._worker_views, self.seed, self._finish(device))
         workers = 0 if batched else self._count_workers()
         self._loader = TrainLoader(self.train, plan, task, workers, pin=device.type == "cuda")
+        if self._groups is not None:
+            self._loader.group(self._groups)
         if self._position is not None:
             self._loader.load_state_dict(self._position)
         return self._loader
@@ -234,15 +263,18 @@ class DataModule(pl.LightningDataModule):
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the training stream, where views are made, and which samples keep their labels."""
+        """Position in the training stream and its groups, where views are made, and which samples keep their labels."""
         position = self._position if self._loader is None else self._loader.state_dict()
         where = "worker" if self._finish(self._device()) else "device"
-        return {"position": position, "where": where, "labelled": self.labelled}
+        groups = None if self._groups is None else self._groups._asdict()
+        return {"position": position, "where": where, "labelled": self.labelled, "groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue there. Where views are made is kept too: workers and devices agree to 2/255 only."""
         self._position = state_dict["position"]
         self.where = state_dict["where"]
+        if state_dict.get("groups") is not None:  # checkpoints of earlier versions do not name it
+            self.group(**state_dict["groups"])
         if self._loader is not None and self._position is not None:
             self._loader.load_state_dict(self._position)
         if state_dict["labelled"] is not None:
@@ -253,4 +285,4 @@ class DataModule(pl.LightningDataModule):
         """End the workers; another fit begins at the first epoch, or where the checkpoint says."""
         if self._loader is not None:
             self._loader.close()
-        self._loader = self._position = None
+        self._loader = self._position = self._groups = None

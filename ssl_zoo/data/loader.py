@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_zoo.data.batch import RawBatch
 from ssl_zoo.data.damage import Damage
-from ssl_zoo.data.sampler import Plan
+from ssl_zoo.data.sampler import Groups, Plan
 from ssl_zoo.data.source import Source
 from ssl_zoo.data.workers import EvalTask, TrainTask, stream
 from ssl_zoo.errors import ConfigError
@@ -69,6 +69,10 @@ class TrainLoader:
             self.epoch, self.consumed = self.epoch + 1, 0
         self._resumed = False
 
+    def peek(self, epoch: int, count: int) -> Iterator[RawBatch]:
+        """The first ``count`` micro-batches of any epoch (-1: one before the first), at most; the position stays."""
+        return (self._read(epoch, micro) for micro in range(min(count, len(self))))
+
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "consumed": self.consumed}
 
@@ -86,6 +90,11 @@ class TrainLoader:
         """Seconds that the training loop has spent in here since the last call."""
         waited, self._wait = self._wait, 0.0
         return waited
+
+    def group(self, groups: Groups | None) -> None:
+        """Read by groups from the next epoch on; what workers have prepared of it is thrown away."""
+        self.plan.group(groups)
+        self._stream = self._ahead = None
 
     def close(self) -> None:
         """End the workers."""

@@ -40,7 +40,7 @@ HELP = f"""\
 ssl-zoo pack data=NAME data.root=DIR out=FILE.pack [encoding={'|'.join(ENCODINGS)}] [size=N] [quality=95] [workers=auto]
 ssl-zoo pack data=NAME data.root=DIR out=STORE chunk=64MB
   data=..., data.*  what to pack, as for training: data=folder data.root=DIR, data=cifar10, ...; training and validation
-                    samples with their labels (data.subset, data.labels and data.val_fraction choose when it is read)
+                    samples with their labels (data.subset and its like choose when it is read)
   out               the file; an interrupted packing is continued by the same command
   encoding          decoded (default): uint8 pixels; squares of one size are then read as one array, without workers
                     original: the bytes of the image files; jpeg: JPEG, files that are JPEG and small enough as they are
@@ -96,7 +96,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
         key, _, value = word.partition("=")
         if key in own:
             given[key] = value
-        elif key in ("data.subset", "data.labels", "data.val_fraction"):
+        elif key in ("data.subset", "data.labels", "data.imbalance", "data.val_fraction"):
             problems.append(f"{word}: a pack holds all samples; give it to the run that reads them instead")
         elif key == "data" or key.lstrip("+").startswith(("data.", "hydra.")):
             overrides.append(word)

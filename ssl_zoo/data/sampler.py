@@ -1,9 +1,10 @@
-"""The order of samples: a pure function of (seed, epoch), cut into global micro-batches that ranks share."""
+"""The order of samples: a pure function of (seed, epoch, groups), cut into global micro-batches that ranks share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +56,47 @@ def sharded_order(seed: int, epoch: int, shards: Shards, rows: int, length: int)
     return mixed.view(lanes, length, rows // lanes).transpose(0, 1).reshape(-1)
 
 
+class Groups(NamedTuple):
+    """Which samples belong together (identities, clusters), as a method may say between epochs.
+
+    Args:
+        number: ``[N]`` integer: the group of each sample; -1: a group of its own.
+        instances: So many samples of a group follow one another.
+    """
+
+    number: Tensor
+    instances: int
+
+
+def grouped_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
+    """An order that reads ``groups.instances`` samples of one group after the other: ``[count]`` positions.
+
+    The groups come in random order, again and again in a new one. Each time a group shows its next samples in a random
+    order of its own, so that a large one shows others; one with fewer than ``instances`` repeats them, and a single
+    sample comes alone (``RandomMultipleGallerySampler`` of yxgeee/SpCL draws anew each time, without cameras here).
+
+    Args:
+        seed, epoch: All that decides it, besides the groups.
+        groups: Of the training set.
+        count: Of positions; some samples may come several times, others not at all.
+    """
+    generator = torch.Generator().manual_seed(seed_of("groups", seed, epoch))
+    number = groups.number.cpu()
+    number = torch.where(number < 0, number.max() + 1 + torch.arange(len(number)), number)
+    mix = torch.randperm(len(number), generator=generator)
+    members = mix[number[mix].argsort(stable=True)]  # groups one after the other, each in random order
+    size = number.unique(return_counts=True)[1]  # [G]
+    start = size.cumsum(0) - size
+    shown = torch.where(size == 1, 1, groups.instances)
+    passes = -(-count // int(shown.sum()))
+    turn = torch.arange(groups.instances) + groups.instances * torch.arange(passes)[:, None]  # [P, instances]
+    places = start[:, None] + turn[:, None] % size[:, None]  # [P, G, instances]
+    order = torch.rand(passes, len(size), generator=generator, dtype=torch.float64).argsort(1)  # [P, G]
+    places = places.gather(1, order[:, :, None].expand_as(places))
+    show = (torch.arange(groups.instances) < shown[:, None])[order]  # [P, G, instances]
+    return members[places[show][:count]]
+
+
 @dataclass(frozen=True)
 class Request:
     """One rank's rows of one global micro-batch, in plain numbers because it travels to worker processes."""
@@ -70,7 +112,7 @@ class Plan:
 
     Global micro-batch ``i`` of ``b`` rows is ``order[i * b : (i + 1) * b]``; rank ``r`` of ``W`` owns its contiguous
     rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped. The order is that of
-    :func:`order`, or of :func:`sharded_order` for a source with shards.
+    :func:`order`, of :func:`sharded_order` for a source with shards, or of :func:`grouped_order`.
 
     Args:
         samples: Size of the training set.
@@ -113,7 +155,29 @@ class Plan:
         self.first, self.share = rank * share, share
         self.device = torch.device(device)
         self.shards = shards
+        self.groups: Groups | None = None
         self._order: tuple[int, Tensor] | None = None
+
+    def group(self, groups: Groups | None) -> None:
+        """Read by groups from the next epoch on; None: as without.
+
+        Raises:
+            ConfigError: If the source is read well only a few shards at a time.
+            ValueError: If there is not one group for each sample, or ``instances`` is not positive.
+        """
+        if groups is not None:
+            if self.shards is not None:
+                raise ConfigError(
+                    "this method reads samples by groups, which lie all over the shards of data=stream; "
+                    "use data=packed or data=folder, or method.instances=null"
+                )
+            if len(groups.number) != self.samples or groups.instances < 1:
+                raise ValueError(
+                    f"groups: got numbers for {len(groups.number)} samples and {groups.instances} instances; "
+                    f"wanted {self.samples} numbers and 1 instance or more"
+                )
+        self.groups = groups
+        self._order = None
 
     def index(self, epoch: int, micro: int) -> tuple[Tensor, int]:
         """This rank's sample positions ``[share]`` of a micro-batch, and the slot of the first."""
@@ -123,6 +187,8 @@ class Plan:
         return self._order[1][slot : slot + self.share], slot
 
     def _epoch(self, epoch: int) -> Tensor:
+        if self.groups is not None:
+            return grouped_order(self.seed, epoch, self.groups, self.rows * self.length)
         if self.shards is None:
             return order(self.seed, epoch, self.samples)
         return sharded_order(self.seed, epoch, self.shards, self.rows, self.length)

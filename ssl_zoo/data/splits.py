@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,15 +28,19 @@ def fixed_permutation(n: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(0).permutation(n).astype(np.int64))
 
 
-def split(source: Source, subset: int | None, val_fraction: float | None) -> tuple[Part, Part | None]:
+def split(
+    source: Source, subset: int | None, val_fraction: float | None, imbalance: float | None = None
+) -> tuple[Part, Part | None]:
     """Cut the training source into what trains and what is held out.
 
     Args:
-        source: The whole training set of length N.
+        source: The whole training set.
         subset: Keep the first ``subset`` samples of the fixed permutation, in its order; None: all, in their own order.
         val_fraction: Hold out this share of N, the end of the fixed permutation; None: nothing.
+        imbalance: Keep a long tail only (:func:`long_tail`), before anything else; None: all N samples.
     """
-    n = len(source)
+    kept = torch.arange(len(source)) if imbalance is None else long_tail(source.labels, source.classes, imbalance)
+    n = len(kept)
     held = _held(n, val_fraction)
     whole = subset is None and not held
     order = torch.arange(n) if whole else fixed_permutation(n)
@@ -47,7 +52,7 @@ def split(source: Source, subset: int | None, val_fraction: float | None) -> tup
     else:
         less = f" ({n} less data.val_fraction)" if held else ""
         raise ConfigError(f"data.subset={subset}: wanted null, or 1 to {len(pool)}, all training samples{less}")
-    return Part(source, positions), Part(source, rest) if held else None
+    return Part(source, kept[positions]), Part(source, kept[rest]) if held else None
 
 
 def _held(n: int, fraction: float | None) -> int:
@@ -59,6 +64,40 @@ def _held(n: int, fraction: float | None) -> int:
     if held >= n:
         raise ConfigError(f"data.val_fraction={fraction}: nothing of {n} samples is left to train on")
     return held
+
+
+def long_tail(labels: Tensor | None, classes: Sequence[str] | None, ratio: float) -> Tensor:
+    """Sorted rows of a training set whose classes shrink exponentially: https://arxiv.org/abs/1901.05555, Sec. 5.
+
+    Class c of C keeps ``int(N // C * ratio ** (-c / (C - 1)))`` samples, at least one, at most all it has, and always
+    the same ones: on CIFAR those of ``IMBALANCECIFAR10`` of kaidic/LDAM-DRW@65e2597, the usual long-tailed CIFAR.
+
+    Args:
+        labels: ``[N]`` int64.
+        classes: Names of the C classes.
+        ratio: Largest class by smallest, >= 1; 100 in most papers.
+
+    Raises:
+        ConfigError: If there are samples without label, or the ratio or the number of classes leaves nothing to do.
+    """
+    if labels is None or classes is None or bool((labels < 0).any()):
+        which = "has no labels" if labels is None or classes is None else "has samples without a label"
+        raise ConfigError(
+            f"data.imbalance={ratio}: the training set {which}, so its classes cannot be cut; set data.imbalance=null"
+        )
+    if ratio < 1 or len(classes) < 2:
+        raise ConfigError(
+            f"data.imbalance={ratio}: wanted null, or how many times larger the first of two or more classes is than "
+            f"the last (100 in most papers); the training set has {len(classes)} classes"
+        )
+    random = np.random.RandomState(0)
+    kept = []
+    for c in range(len(classes)):
+        rows = (labels.cpu() == c).nonzero().flatten().numpy()
+        random.shuffle(rows)
+        count = max(int(len(labels) // len(classes) * (1 / ratio) ** (c / (len(classes) - 1.0))), 1)
+        kept.append(torch.from_numpy(rows[:count]))
+    return torch.cat(kept).sort().values
 
 
 def labelled_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:

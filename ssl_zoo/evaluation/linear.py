@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.evaluation import balancedness
 from ssl_zoo.evaluation.features import Features, accuracy, labelled, topk_accuracy
 
 SWEEP = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -95,6 +96,7 @@ def linear_probe(
     seed: int = 0,
     iterations: int = 200,
     device: torch.device | str = "cpu",
+    by_class: bool = False,
 ) -> dict[str, Any]:
     """Train a linear classifier on frozen features and test it.
 
@@ -109,6 +111,7 @@ def linear_probe(
         seed: Of that share.
         iterations: L-BFGS iterations at most, per penalty.
         device: Where to compute.
+        by_class: Whether to add what :func:`ssl_zoo.evaluation.balancedness.report` gives.
 
     Returns:
         ``top1``, ``top5`` (with more than five classes), ``train_top1`` in percent; the chosen ``l2``; ``held_out``
@@ -129,6 +132,8 @@ def linear_probe(
     result: dict[str, Any] = {"top1": accuracy(scores.argmax(1), test_labels)}
     if classes > 5:
         result["top5"] = topk_accuracy(scores, test_labels, 5)
+    if by_class:
+        result |= balancedness.report(scores.argmax(1), test_labels, classes)
     result |= {"train_top1": accuracy(_scores(train, head).argmax(1), labels), "l2": l2}
     return result | {"held_out": held_out_top1}
 
@@ -174,6 +179,7 @@ def evaluate(
     seed: int = 0,
     iterations: int = 200,
     device: torch.device | str = "cpu",
+    by_class: bool = False,
 ) -> dict[str, Any]:
     """The linear protocol of ``conf/protocol/linear.yaml``: :func:`linear_probe` on extracted features."""
-    return linear_probe(*train[:2], *test[:2], sweep, classes, held_out_fraction, seed, iterations, device)
+    return linear_probe(*train[:2], *test[:2], sweep, classes, held_out_fraction, seed, iterations, device, by_class)

@@ -1,4 +1,4 @@
-"""``python evaluate.py checkpoint=PATH protocol=knn|linear [data=NAME ...]``: judge the encoder of a checkpoint."""
+"""``python evaluate.py checkpoint=PATH protocol=NAME [data=NAME ...]``: judge the encoder of a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from ssl_zoo import __version__, build
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.features import Features, cached, extract, fingerprint, sha256
+
+PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc")  # beginnings of the names of measures in percent
 
 
 @dataclass(frozen=True)
@@ -206,9 +208,11 @@ def _show(result: dict[str, Any], file: Path) -> None:
     for name, value in result.items():
         if isinstance(value, dict) and name in ("top1_by_k", "held_out"):
             table.add_row(name, "  ".join(f"{key}: {number:.2f}" for key, number in value.items()))
-        elif isinstance(value, float) and name.startswith(("top", "train_top")):
+        elif isinstance(value, float) and name.startswith(PERCENT):
             table.add_row(f"{name} (%)", f"{value:.2f}")
-        elif name in ("l2", "k"):
+        elif name == "balancedness":
+            table.add_row("balancedness (1: all classes alike)", f"{value:.3f}")
+        elif name in ("l2", "k", "clusters", "queries"):
             table.add_row(name, f"{value:g}")
     samples = result["samples"]
     table.add_row("samples", f"{samples['train']} train, {samples['test']} test")

@@ -94,6 +94,13 @@ class Method(pl.LightningModule):
             self.bound.apply(self.progress)
             self.before_step()
 
+    def on_train_start(self) -> None:
+        loop = self.trainer.fit_loop
+        if loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch:
+            # Saved after the last step of an epoch: Lightning takes it for the middle of one, and would begin the next
+            # without this hook, in which methods cluster and label.
+            self.on_train_epoch_start()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         accumulate = self.trainer.accumulate_grad_batches
         steps = int(self.trainer.num_training_batches) // accumulate

@@ -47,7 +47,13 @@ def in_chunks(
     else:
         split = zip(*(view.chunk(chunks) for view in views), strict=True)
     norms = _Norms(module)
-    parts = [checkpoint(encode, piece, use_reentrant=False, context_fn=norms.contexts) for piece in split]
+    parts = []
+    for piece in split:
+        if torch.is_grad_enabled():
+            parts.append(checkpoint(encode, piece, use_reentrant=False, context_fn=norms.contexts))
+        else:  # nothing will be repeated, and a checkpoint does not enter its contexts
+            with norms.remembering():
+                parts.append(encode(piece))
     norms.settle()
     return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 

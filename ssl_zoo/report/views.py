@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,16 @@ def picture(image: Tensor) -> np.ndarray:
 def _views(pipeline: ViewPipeline, image: Tensor, seed: int, slot: int) -> list[Tensor]:
     """All views of one image, made one sample at a time, so that images may have different sizes."""
     draw = Draw(stream_key(seed, "train", epoch=0), torch.tensor([slot]))
-    return [view.cpu() for view in pipeline.full(image, draw)]
+    return [mosaic(view.cpu()) for view in pipeline.full(image, draw)]
+
+
+def mosaic(view: Tensor) -> Tensor:
+    """Tiles ``[P, C, s, s]`` of a view as one picture ``[C, h, w]``, row by row; an image ``[C, H, W]`` as it is."""
+    if view.ndim == 3:
+        return view
+    side = math.ceil(math.sqrt(len(view)))
+    spare = view.new_zeros(side**2 - len(view), *view.shape[1:])
+    return torch.cat([view, spare]).unflatten(0, (side, side)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
 
 def _titles(pipeline: ViewPipeline, views: Sequence[Tensor]) -> list[str]:

@@ -59,6 +59,9 @@ class Case:
             return entry, Arrays(arrays), results
         parts = {name: name.split("/") for name in arrays}
         results = {n for n, part in parts.items() if part[0] in ("f64", "f32") and part[1] == self.name}
+        if not results:  # no steps: the roles say what is a result
+            described = document.get("arrays", {})
+            results = {name for name in arrays if described.get(name, {}).get("role") in RESULTS}
         return {**document, "case": self.name}, Arrays(arrays), results
 
 
@@ -77,7 +80,7 @@ def discover(folder: Path) -> list[Case]:
 def _flat(document: Mapping[str, Any]) -> list[str]:
     """Keys like ``f64/<case>/...``: the second part names the case. Any other file is one case."""
     keys = [key.split("/") for key in document.get("arrays", {})]
-    return list(dict.fromkeys(key[1] for key in keys if key[0] == "f64")) or ["all"]
+    return list(dict.fromkeys(key[1] for key in keys if key[0] in ("f64", "f32") and len(key) > 1)) or ["all"]
 
 
 def first_match(table: Mapping[str, Any], name: str) -> Any:

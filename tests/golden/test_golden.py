@@ -7,21 +7,25 @@ that the check of its case does not look at, unless ``DIFFERS`` gives the reason
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.golden import checks, differs
 from tests.golden.cases import Case, discover, first_match
-from tests.golden.checks import barlow_twins, blocks, byol, colors, moco, optim, simclr, simsiam, swav, vicreg
-from tests.golden.differs import DIFFERS
 from tests.pool import GlooPool
 
-MODULES = (barlow_twins, blocks, byol, colors, moco, optim, simclr, simsiam, swav, vicreg)
+# Every module of checks counts because it exists; it may give reasons of its own (DIFFERS) too.
+FOUND = pkgutil.iter_modules(checks.__path__)
+MODULES = [importlib.import_module(f"{checks.__name__}.{found.name}") for found in FOUND]
+DIFFERS = {key: reason for module in (differs, *MODULES) for key, reason in getattr(module, "DIFFERS", {}).items()}
 
 
 def check_of(case: Case) -> Callable[..., None] | None:
     """The check of the first pattern that fits, in the tables of all modules."""
-    tables = [module.CHECKS.get(case.method, {}) for module in MODULES]
+    tables = [getattr(module, "CHECKS", {}).get(case.method, {}) for module in MODULES]
     return next((check for table in tables if (check := first_match(table, case.name))), None)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from ssl_zoo import build
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.contrastive import nt_xent
+from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.modules.grad_cache import check, in_chunks
 from tests.helpers import METHODS, ROWS, info, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 
@@ -141,3 +142,17 @@ def test_two_processes_with_chunks_equal_one_without(pool):
     for _, other in ranks:
         for key, value in state.items():
             torch.testing.assert_close(other[key], value, rtol=1e-10, atol=1e-10, msg=key)
+
+
+def test_without_gradients_chunks_give_the_same_and_move_the_averages_once():
+    nets = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net in nets:
+        convert(net, group=2)
+    x = torch.randn(8, 3)
+    with torch.no_grad():
+        (whole,) = in_chunks(nets[0], lambda view: (nets[0](view),), x, 1)
+        (parts,) = in_chunks(nets[1], lambda view: (nets[1](view),), x, 4)
+    torch.testing.assert_close(parts, whole)
+    for a, b in zip(nets[0].buffers(), nets[1].buffers(), strict=True):
+        torch.testing.assert_close(a, b)

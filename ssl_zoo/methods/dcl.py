@@ -1,0 +1,52 @@
+"""DCL: SimCLR's loss without the positive in the denominator, which small batches need most."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather, rank
+from ssl_zoo.losses.contrastive import decoupled
+from ssl_zoo.methods.simclr import SimCLR
+from ssl_zoo.modules.grad_cache import in_chunks
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class DCL(SimCLR):
+    """Decoupled contrastive learning, Yeh et al. 2021, https://arxiv.org/abs/2110.06848 (eq. 6; DCLW: eq. 7).
+
+    The authors published no code; the recorded values are those of raminnakhli/Decoupled-Contrastive-Learning@0b9b76d,
+    which adds the two directions (``sum_directions``) and leaves the positive in the denominator with a weight of 1e-45
+    (``leak``), where the paper takes it out. The two differ at temperatures of a hundredth only.
+
+    Args:
+        projector: Head on the features, as SimCLR's.
+        temperature: > 0.
+        sigma: Temperature of the weights of the positives, 0.5 in the paper (DCLW); None: all 1 (DCL).
+        leak: Log-weight of what is taken out of the denominator, -103.616 = ln(1e-45) in that code; None: 0.
+        sum_directions: Twice the mean over all 2B anchors, as that code.
+        grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        temperature: float = 0.1,
+        sigma: float | None = None,
+        leak: float | None = None,
+        sum_directions: bool = True,
+        grad_cache: int = 1,
+    ) -> None:
+        super().__init__(backbone, optimizer, projector, temperature, sum_directions, grad_cache)
+        self.sigma = sigma
+        self.leak = leak
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h, z = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
+        keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
+        loss = decoupled(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature, self.sigma, self.leak)
+        return {"loss": 2 * loss if self.sum_directions else loss, "features": h[0]}

@@ -1,0 +1,144 @@
+"""Teachers from files: a finished run of ours, or a network of timm; frozen, and part of the student's checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.errors import ConfigError, nearest
+
+KEYS = ("checkpoint", "timm", "pretrained", "network")
+
+
+class FrozenTeacher(nn.Module):
+    """Features and logits of a network that is never trained: no gradient, always in eval mode.
+
+    Args:
+        encoder: ``[B, C, H, W]`` to ``[B, F]``.
+        classifier: ``[B, F]`` to ``[B, classes]``; None for a teacher that knows no classes.
+        out_features: F.
+    """
+
+    def __init__(self, encoder: nn.Module, classifier: nn.Module | None, out_features: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+        self.out_features = out_features
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> FrozenTeacher:
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor | None]:
+        features = self.encoder(view)
+        return features, None if self.classifier is None else self.classifier(features)
+
+
+class _TimmEncoder(nn.Module):
+    """A timm network up to its classifier."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, view: Tensor) -> Tensor:
+        return self.net.forward_head(self.net.forward_features(view), pre_logits=True)
+
+
+def load_teacher(teacher: Mapping[str, Any], data_info: DataInfo) -> FrozenTeacher:
+    """Build the teacher that ``method.teacher`` names and read its weights.
+
+    Args:
+        teacher: ``{checkpoint: FILE}`` for a run of ours, or ``{timm: NAME, pretrained: bool}``. ``network`` is what
+            :func:`embed` keeps of a checkpoint: with it the file may be gone, because its weights are in the student's.
+        data_info: Of the student's data.
+
+    Raises:
+        ConfigError: If none or both are given, the file or the network does not exist, or its classes are others.
+    """
+    unknown = [key for key in teacher if key not in KEYS]
+    if unknown:
+        raise ConfigError(f"method.teacher has no {unknown[0]!r}; {nearest(unknown[0], KEYS)}")
+    checkpoint, name = teacher.get("checkpoint"), teacher.get("timm")
+    if (checkpoint is None) == (name is None):
+        got = "neither is given" if checkpoint is None else f"got both, {checkpoint} and {name}"
+        raise ConfigError("method.teacher wants one of method.teacher.checkpoint=RUN_FOLDER_OR_FILE and "
+                          f"method.teacher.timm=NAME; {got}")
+    # The student's weights must not depend on how many numbers its teacher drew.
+    with torch.random.fork_rng(devices=[]):
+        if name is not None:
+            return _of_timm(str(name), bool(teacher.get("pretrained")), data_info)
+        return _of_run(str(checkpoint), teacher.get("network"), data_info)
+
+
+def _of_timm(name: str, pretrained: bool, data_info: DataInfo) -> FrozenTeacher:
+    import timm
+
+    if not timm.is_model(name):
+        raise ConfigError(f"method.teacher.timm={name}: timm has no such network; {nearest(name, timm.list_models())}")
+    options: dict[str, Any] = {"in_chans": data_info.channels}
+    if data_info.classes is not None:
+        options["num_classes"] = data_info.classes
+    try:
+        net: Any = timm.create_model(name, pretrained=pretrained, **options)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"method.teacher.timm={name}: cannot be built ({str(error).splitlines()[0]})") from None
+    return FrozenTeacher(_TimmEncoder(net), net.get_classifier(), net.head_hidden_size)
+
+
+def _of_run(checkpoint: str, network: str | None, data_info: DataInfo) -> FrozenTeacher:
+    from ssl_zoo import build  # here: it imports the base of all methods, which may import this
+
+    there = Path(checkpoint).exists()
+    if network is not None and not there:
+        record, state = json.loads(network), None
+    else:
+        found = build.read_checkpoint(checkpoint)
+        record, state = _record(found), found["state_dict"]
+    cfg = OmegaConf.create(record["config"])
+    assert isinstance(cfg, DictConfig)
+    method = build.build_method(cfg, DataInfo(**record["data_info"]))
+    if state is not None:
+        build.load_state(method, state, checkpoint)
+    classifier = getattr(method, "classifier", None)
+    classes = record["data_info"]["classes"]
+    if classifier is not None and classes != data_info.classes:
+        raise ConfigError(f"method.teacher.checkpoint={checkpoint}: it knows {classes} classes and the data has "
+                          f"{data_info.classes}; take a teacher of the same data")
+    return FrozenTeacher(method.encoder, classifier, method.backbone.out_features)
+
+
+def _record(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """How to build the network of a checkpoint: its configuration, without weights to start from, and its data."""
+    config = json.loads(json.dumps(checkpoint["ssl_zoo"]["config"], default=str))
+    for node in (config["backbone"], config["method"]["backbone"]):
+        if "weights" in node:
+            node["weights"] = None
+    wanted = ("method", "backbone", "optimizer", "batch_norm", "seed", "trainer")
+    return {"config": {key: config[key] for key in wanted}, "data_info": checkpoint["ssl_zoo"]["data_info"]}
+
+
+def embed(cfg: DictConfig) -> None:
+    """Keep in a configuration how to build its teacher, so that checkpoints can be read when the teacher's are gone.
+
+    A run that is resumed takes this from its own checkpoint.
+    """
+    teacher = cfg.method.get("teacher")
+    if not teacher or teacher.get("checkpoint") is None or teacher.get("network") is not None:
+        return
+    from ssl_zoo.build import read_checkpoint
+
+    if cfg.get("resume"):
+        network = read_checkpoint(cfg.resume)["ssl_zoo"]["config"]["method"]["teacher"]["network"]
+    else:
+        network = json.dumps(_record(read_checkpoint(teacher.checkpoint)))
+    OmegaConf.update(cfg, "method.teacher.network", network, force_add=True)

@@ -1,0 +1,41 @@
+"""InfoMin: tiles, their order, and the two weights."""
+
+import pytest
+import torch
+
+from ssl_zoo.modules.jigsaw_head import JigsawHead
+from ssl_zoo.report.views import mosaic
+from tests.golden.harness import Identity
+from tests.helpers import tiny_batch, tiny_method, view_sizes
+
+
+def test_tiles_are_mixed_in_the_order_that_is_asked_for():
+    head = JigsawHead(Identity(2), tiles=3)
+    x = torch.arange(12.0).view(2, 3, 2)
+    order = torch.tensor([[2, 0, 1], [0, 1, 2]])
+    sorted_by_hand = torch.stack([x[0, [2, 0, 1]].flatten(), x[1].flatten()])
+    torch.testing.assert_close(head(x, order), head.mix(sorted_by_hand))
+    assert head.out_features == 2
+
+
+def test_the_loss_is_the_weighted_sum_of_crop_and_tiles():
+    sizes = view_sizes("infomin")
+    assert sizes == [16, 16, (9, 4)]
+    for weight in (0.0, 0.25, 1.0):
+        out = tiny_method("infomin", [f"method.jigsaw={weight}"]).training_loss(tiny_batch(sizes))
+        wanted = (1 - weight) * out["loss_crop"] + weight * out["loss_jigsaw"]
+        torch.testing.assert_close(out["loss"], wanted)
+
+
+@pytest.mark.parametrize("size", [4, (4, 4)])
+def test_views_without_the_tiles_are_refused(size):
+    with pytest.raises(ValueError, match=r"wanted \[B, 9, C, s, s\]: end its ops with image/jigsaw"):
+        tiny_method("infomin").training_loss(tiny_batch([16, 16, size]))
+
+
+def test_the_picture_of_the_views_shows_tiles_as_a_mosaic():
+    tiles = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 2, 2)
+    picture = mosaic(tiles)
+    assert picture.shape == (3, 6, 6)
+    assert picture[0, ::2, ::2].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 0.0], [0.0, 0.0, 0.0]]
+    assert torch.equal(mosaic(tiles[1]), tiles[1])
