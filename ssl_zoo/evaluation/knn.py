@@ -19,6 +19,7 @@ from ssl_zoo.evaluation.features import Features, accuracy, labelled
 BLOCK = 2**24  # similarities held at a time, 64 MB, whatever the sizes of bank and query
 COLUMNS = 2048  # bank rows of one product: its result is still in the cache when its maxima are taken
 GROUP = 16  # columns that share a maximum
+TIED = 16  # queries that are sorted whole at a time
 COPY = 2**28  # numbers of a bank that may be kept normalised, 1 GB
 TIE = 2.0**-52
 
@@ -37,21 +38,20 @@ def _neighbours(query: Tensor, bank: Tensor, k: int, chunk: int) -> Iterator[tup
         best, where = [], []
         for i, part in enumerate(parts):
             keys = _unit(bank[part], query.device) if kept is None else kept[i]
-            near, order = _nearest(unit, keys, min(k, len(keys)), part.start)
+            near, order = _nearest(unit, keys, min(k, len(keys)))
             best.append(near)
-            where.append(order)
-        near, order = torch.cat(best, 1).topk(min(k, len(bank)), dim=1)
-        yield near.float(), torch.cat(where, 1).gather(1, order)
+            where.append(order + part.start)
+        yield _first(torch.cat(best, 1), torch.cat(where, 1), min(k, len(bank)))
 
 
 def _unit(bank: Tensor, device: torch.device) -> Tensor:
     return F.normalize(bank.to(device).float(), dim=1)
 
 
-def _nearest(query: Tensor, keys: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
-    """The k best keys of a block: similarities less ``TIE * row`` in float64, and rows, both ``[q, k]``.
+def _nearest(query: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Similarities and rows ``[q, k]`` of the k best keys of a block, in any order.
 
-    The k best lie in the k groups of keys with the largest maxima, so that only those are sorted.
+    They lie in the k groups of keys with the largest maxima, so that only those are searched.
     """
     queries, whole, step = len(query), len(keys) // COLUMNS, COLUMNS // GROUP
     parts = query.new_empty(whole, queries, COLUMNS)
@@ -60,28 +60,34 @@ def _nearest(query: Tensor, keys: Tensor, k: int, first: int) -> tuple[Tensor, T
         torch.mm(query, keys[i * COLUMNS : (i + 1) * COLUMNS].T, out=parts[i])
         torch.amax(parts[i].unflatten(1, (GROUP, step)), 1, out=maxima[:, i])
     rest = query @ keys[whole * COLUMNS :].T  # [q, r]
-    if whole * step > 2 * k:
-        chosen = maxima.flatten(1).topk(k + 1, dim=1)
-        # Equal maxima at the border: which group holds the first rows cannot be told from them.
-        if bool((chosen.values[:, k - 1] > chosen.values[:, k]).all()):
-            part, group = chosen.indices[:, :k] // step, chosen.indices[:, :k] % step
-            inner = group[:, :, None] + step * torch.arange(GROUP, device=keys.device)  # [q, k, GROUP]
-            query_at = torch.arange(queries, device=keys.device)[:, None]
-            place = ((part * queries + query_at) * COLUMNS)[:, :, None] + inner
-            columns = (part * COLUMNS)[:, :, None] + inner
-            return _first(parts.view(-1).take(place).flatten(1), columns.flatten(1), rest, len(keys), k, first)
-    columns = torch.arange(whole * COLUMNS, device=keys.device).expand(queries, -1)
-    return _first(parts.transpose(0, 1).flatten(1), columns, rest, len(keys), k, first)
+    last = torch.arange(whole * COLUMNS, len(keys), device=keys.device).expand(queries, -1)
+    every = torch.arange(whole * COLUMNS, device=keys.device).expand(queries, -1)
+    if whole * step <= 2 * k:
+        return _first(torch.cat([parts.transpose(0, 1).flatten(1), rest], 1), torch.cat([every, last], 1), k)
+    groups, largest = maxima.flatten(1), maxima.flatten(1).topk(k, dim=1, sorted=False)
+    part, group = largest.indices // step, largest.indices % step
+    inner = group[:, :, None] + step * torch.arange(GROUP, device=keys.device)  # [q, k, GROUP]
+    start = (part * queries + torch.arange(queries, device=keys.device)[:, None]) * COLUMNS
+    found = parts.view(-1).take((start[:, :, None] + inner).flatten(1))
+    columns = ((part * COLUMNS)[:, :, None] + inner).flatten(1)
+    similarity, columns = torch.cat([found, rest], 1), torch.cat([columns, last], 1)
+    near, order = similarity.topk(k, dim=1, sorted=False)
+    order = columns.gather(1, order)
+    # Equal numbers at either border: who is in cannot be told from them. Such queries are searched whole.
+    tied = (groups >= largest.values.amin(1, True)).sum(1) > k
+    tied |= (similarity >= near.amin(1, True)).sum(1) > k
+    tied_rows = tied.nonzero().squeeze(1)
+    for at in range(0, len(tied_rows), TIED):
+        rows = tied_rows[at : at + TIED]
+        whole_rows = torch.cat([parts[:, rows].transpose(0, 1).flatten(1), rest[rows]], 1)
+        near[rows], order[rows] = _first(whole_rows, torch.cat([every[rows], last[rows]], 1), k)
+    return near, order
 
 
-def _first(
-    similarity: Tensor, columns: Tensor, rest: Tensor, n: int, k: int, first: int
-) -> tuple[Tensor, Tensor]:
-    last = torch.arange(n - rest.shape[1], n, device=rest.device).expand(len(rest), -1)
-    similarity, columns = torch.cat([similarity, rest], 1), torch.cat([columns, last], 1)
-    # TIE * row stays below a float32 step at 1.
-    near, order = (similarity.double() - TIE * (columns + first)).topk(k, dim=1)
-    return near, columns.gather(1, order) + first
+def _first(similarity: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best, best first and by their columns where they tie: TIE * column stays below a float32 step at 1."""
+    order = (similarity.double() - TIE * columns).topk(k, dim=1).indices
+    return similarity.gather(1, order), columns.gather(1, order)
 
 
 def _votes(similarity: Tensor, label: Tensor, classes: int, temperature: float) -> Tensor:
@@ -119,7 +125,7 @@ def knn_predict(
     classes: int,
     k: int = 200,
     temperature: float = 0.07,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> Tensor:
     """Classes of the queries by the weighted vote of their k nearest in the bank.
 
@@ -147,7 +153,7 @@ def knn_top1(
     classes: int,
     k: int = 200,
     temperature: float = 0.07,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> float:
     """Share of labelled queries that :func:`knn_predict` gets right, in percent."""
     query, query_labels = labelled(query, query_labels)
@@ -163,7 +169,7 @@ def evaluate(
     k: int = 200,
     also: Sequence[int] = (),
     temperature: float = 0.07,
-    chunk: int = 256,
+    chunk: int = 512,
     by_class: bool = False,
 ) -> dict[str, Any]:
     """The kNN protocol of ``conf/protocol/knn.yaml``.

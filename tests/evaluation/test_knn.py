@@ -115,8 +115,8 @@ def test_the_protocol_reports_the_fixed_k_and_lists_the_others():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 0}, "kNN needs k >= 1, temperature > 0 and chunk >= 1, got [0], 0.07, 256"),
-        ({"temperature": 0.0}, "got [200], 0.0, 256"),
+        ({"k": 0}, "kNN needs k >= 1, temperature > 0 and chunk >= 1, got [0], 0.07, 512"),
+        ({"temperature": 0.0}, "got [200], 0.0, 512"),
         ({"classes": 3}, "kNN was told of 3 classes and the bank holds label 3"),
         ({"bank_labels": torch.full((150,), -1)}, "no labelled sample in its bank"),
     ],
@@ -140,5 +140,5 @@ def test_only_groups_with_the_largest_maxima_are_sorted(monkeypatch):
     near, rows = next(knn._neighbours(query, bank, 5, 20))
     assert torch.equal(rows, wanted.indices)
     torch.testing.assert_close(near, wanted.values, rtol=0, atol=1e-6)
-    # 46 blocks of 8 groups; 5 groups of 8 and the 57 rows behind the last whole block; the end.
+    # 46 blocks of 8 groups; 5 groups of 8 and the 57 rows behind the last whole block; the order at the end.
     assert sizes == [46 * 8, 5 * 8 + 57, 5]
