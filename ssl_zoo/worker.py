@@ -155,7 +155,8 @@ def launch(cfg: DictConfig, run_dir: Path) -> int:
 def _pin(ranks: list[subprocess.Popen[bytes]]) -> None:
     """Give every process cores of its own, with its data workers.
 
-    Left to the system, two processes on two cores move between them: 358 ms a step, 289 pinned (width 16, 128 rows each).
+    Left to the system, two processes on two cores move between them: 358 ms a step, 289 pinned (width 16, 128 rows
+    each).
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     share = len(cores) // len(ranks)
