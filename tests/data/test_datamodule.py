@@ -63,7 +63,7 @@ def test_where_is_a_rule_on_data_and_device(tmp_path):
         "(auto: an accelerator always makes the views itself)"
     )
     large.where = "device"
-    assert large.describe("cpu").endswith("in batches on cpu")
+    assert large.describe("cpu").endswith("in batches on cpu (augmentation.where=device)")
 
 
 def test_where_is_kept_on_resume(tmp_path):

@@ -204,7 +204,7 @@ def test_every_optimizer_file_builds_and_steps(name):
     module = network()
     recipe = instantiate(config)["optimizer"]
     bound = recipe.bind(module.named_parameters(), 256)
-    progress = Progress(step=190_000, total=200_000, steps_per_epoch=1000)  # behind every warm-up and frozen part
+    progress = Progress(step=950_000, total=1_000_000, steps_per_epoch=1000)  # behind every warm-up and frozen part
     for p in module.parameters():
         p.grad = torch.ones_like(p)
     bound.apply(progress)
@@ -213,4 +213,7 @@ def test_every_optimizer_file_builds_and_steps(name):
     bound.optimizer.step()
     assert all(not torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True))
     assert all(type(rule) is dict for rule in recipe.rules.values())
-    assert 0 < bound.lr(progress) < bound.table(progress)[0].highest_lr
+    # At the end every schedule has come down; what is a number has none (the authors' Adam).
+    constant = isinstance(recipe.values["lr"], float)
+    highest = bound.table(progress)[0].highest_lr
+    assert bound.lr(progress) == highest if constant else 0 < bound.lr(progress) < highest
