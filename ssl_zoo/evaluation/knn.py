@@ -125,7 +125,7 @@ def knn_predict(
     classes: int,
     k: int = 200,
     temperature: float = 0.07,
-    chunk: int = 512,
+    chunk: int = 256,
 ) -> Tensor:
     """Classes of the queries by the weighted vote of their k nearest in the bank.
 
@@ -153,7 +153,7 @@ def knn_top1(
     classes: int,
     k: int = 200,
     temperature: float = 0.07,
-    chunk: int = 512,
+    chunk: int = 256,
 ) -> float:
     """Share of labelled queries that :func:`knn_predict` gets right, in percent."""
     query, query_labels = labelled(query, query_labels)
@@ -169,7 +169,7 @@ def evaluate(
     k: int = 200,
     also: Sequence[int] = (),
     temperature: float = 0.07,
-    chunk: int = 512,
+    chunk: int = 256,
     by_class: bool = False,
 ) -> dict[str, Any]:
     """The kNN protocol of ``conf/protocol/knn.yaml``.
