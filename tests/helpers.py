@@ -22,12 +22,20 @@ CONF = Path(__file__).parent.parent / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 SIZE, ROWS, CLASSES = 16, 8, 4
 TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "report=false"]
-TINY_BACKBONE = ["backbone.width=4", "backbone.zero_init_residual=false"]
+TINY_RESNET = ["backbone.width=4", "backbone.zero_init_residual=false"]
+TINY_VIT = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
 
 
 def tiny_config(name: str, extra: Sequence[str] = (), tiny: bool = True) -> DictConfig:
     """A method at the small scale, with every head and memory narrow enough for a test of milliseconds."""
-    return deepcopy(_composed(name, (*(TINY_BACKBONE if tiny else []), *extra)))
+    return deepcopy(_composed(name, (*(tiny_backbone(name) if tiny else []), *extra)))
+
+
+@cache
+def tiny_backbone(name: str) -> list[str]:
+    """Overrides that make the method's own kind of backbone tiny."""
+    vit = config.load([f"method={name}", *TINY]).backbone._target_.endswith("vit_mini")
+    return TINY_VIT if vit else TINY_RESNET
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from copy import deepcopy
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_zoo import config
 from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.ema import EMA
+from ssl_zoo.signatures import INJECTED, locate
 from tests.helpers import CONF, METHODS, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 
@@ -115,18 +118,17 @@ def test_a_teacher_moves_by_exactly_its_share(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_scalar_of_the_signature_is_in_the_yaml(name: str) -> None:
-    import inspect
-
-    from ssl_zoo import config
-    from ssl_zoo.signatures import INJECTED, locate
-
     node = config.load([f"method={name}"]).method
     wanted = set(inspect.signature(locate(node._target_)).parameters) - set(INJECTED)
     assert wanted - set(node) == set()
 
 
 # Methods that some networks cannot serve: how the names of these begin, and what is said.
-REFUSES = {"loco": ("vit_", "has no stages; these have: resnet8")}
+REFUSES = {"loco": ("vit", "has no stages; these have: resnet8")}
+
+
+def needs_tokens(name: str) -> bool:
+    return locate(config.load([f"method={name}"]).method._target_).needs_tokens
 
 
 @pytest.mark.slow
@@ -135,6 +137,8 @@ REFUSES = {"loco": ("vit_", "has no stages; these have: resnet8")}
 def test_it_runs_with_every_backbone(name: str, backbone: str) -> None:
     named = {"timm": ["backbone.name=resnet34"], "torchvision": ["backbone.name=resnet18"]}.get(backbone, [])
     beginning, words = REFUSES.get(name, ("none", ""))
+    if needs_tokens(name) and not backbone.startswith("vit"):
+        beginning, words = backbone, "needs a vision transformer: backbone '.*' has no tokens; these have: vit_mini"
     if backbone.startswith(beginning):
         with pytest.raises(ConfigError, match=words):
             tiny_method(name, [f"backbone={backbone}", "data.image_size=32"], tiny=False)

@@ -119,6 +119,11 @@ class Backbone(nn.Module):
         """Tokens of a transformer; see :class:`ssl_zoo.backbones.vit.ViT`."""
         raise self._unsupported("tokens", WITH_TOKENS)
 
+    def require_tokens(self, by: str) -> None:
+        """Raise the ConfigError that says who needs tokens and which networks have them, if this one has none."""
+        if not self.has_tokens:
+            raise ConfigError(f"{by} needs a vision transformer: {self._unsupported('tokens', WITH_TOKENS)}")
+
     def fit_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt published weights to this network's channels (colour input convolution to fewer or more channels)."""
         from timm.models import adapt_input_conv

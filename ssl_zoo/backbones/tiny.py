@@ -27,8 +27,15 @@ def resnet8(
 
 
 def vit_mini(
-    in_channels: int = 3, image_size: int = 32, stem: str = "small", weights: str | None = None, **arguments: Any
+    in_channels: int = 3,
+    image_size: int = 32,
+    stem: str = "small",
+    weights: str | None = None,
+    embed_dim: int = 128,
+    depth: int = 4,
+    num_heads: int = 4,
+    **arguments: Any,
 ) -> Backbone:
     """ViT of 4 blocks, 4 heads, 128 features, built as timm's ViT-Ti/16 with other sizes."""
-    sizes = {"embed_dim": 128, "depth": 4, "num_heads": 4, **arguments}
+    sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, **arguments}
     return vit("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **sizes)

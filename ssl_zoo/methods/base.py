@@ -32,11 +32,14 @@ class Method(pl.LightningModule):
     views_required: tuple[int, int] = (2, 0)  # (global, local) at least; checked before anything is built
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
     needs_labels: bool = False
+    needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
     uniform_loss: float | None = None  # the loss of uniform assignments (ln K), by which the monitor names a collapse
     data_info: DataInfo  # set by build_method
 
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe) -> None:
         super().__init__()
+        if self.needs_tokens:
+            backbone.require_tokens(type(self).__name__)
         self.backbone = backbone
         self.recipe = optimizer
         self.progress = Progress(step=0, total=1, steps_per_epoch=1)
