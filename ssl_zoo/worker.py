@@ -47,6 +47,7 @@ def _quiet() -> None:
         ".*`training_step` returned.*",
         ".*defined a `validation_step`.*",
         ".*Checkpoint directory.*",
+        ".*in eval mode at the start of training.*",  # frozen teachers are meant to be
         ".*isinstance.treespec.*",
         ".*LeafSpec.*",
         ".*`broadcast_buffers` is deprecated.*",  # ranks are built alike: there is nothing to broadcast

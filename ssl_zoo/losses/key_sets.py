@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.losses.chunked import log_sum_exp
+from ssl_zoo.losses.chunked import DENSE, log_sum_exp
 from ssl_zoo.losses.contrastive import info_nce
 from ssl_zoo.losses.precision import full_precision
 
@@ -35,6 +36,9 @@ def in_batch_info_nce(q: Tensor, keys: Tensor, offset: int, temperature: float, 
         rows = f"rows {offset} to {offset + len(q)}"
         raise ValueError(f"in_batch_info_nce: {rows} do not lie inside {len(keys)} keys; offset is rank * B")
     keys = keys.detach()
+    if chunk is None and len(q) * len(keys) <= DENSE:  # the authors' order of operations, to the last bit
+        target = torch.arange(offset, offset + len(q), device=q.device)
+        return F.cross_entropy(q @ keys.T / temperature, target)
     positive = (q * keys[offset : offset + len(q)]).sum(1) / temperature  # [B]
     return (log_sum_exp(q, keys, temperature, chunk=chunk) - positive).mean()
 

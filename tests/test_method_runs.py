@@ -1,0 +1,101 @@
+"""Whole runs of every method of conf/method: what watches them changes nothing, what interrupts them neither."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ssl_zoo import worker
+from ssl_zoo.callbacks.checkpoint import Terminated
+from tests.helpers import METHODS, tiny_config
+
+RUN = [
+    "data.source.samples=48", "data.source.val_samples=16", "trainer=cpu", "trainer.max_epochs=2", "logger=none",
+]  # fmt: skip
+KILLED_AFTER = 8  # of 12 steps: inside the second epoch
+OBSERVERS = ("OnlineProbe", "Collapse", "OnlineKNN")
+
+
+def fit(name: str, folder: Path, callbacks: str, kill: bool = False, resume: bool = False) -> dict[str, Any]:
+    """The last checkpoint of a run."""
+    cfg = tiny_config(name, [*RUN, f"callbacks={callbacks}"])
+    cfg.run_dir, last = str(folder), folder / "checkpoints" / "last.ckpt"
+    if kill:
+        stop = {"_target_": "tests.cli.kill.Kill", "step": KILLED_AFTER, "signal_name": "SIGTERM"}
+        OmegaConf.update(cfg, "callbacks.kill", stop, force_add=True)
+    cfg.resume = str(last) if resume else None
+    worker.run(cfg, folder)
+    return torch.load(last, weights_only=True)
+
+
+@cache
+def watched(name: str, base: Path) -> dict[str, Any]:
+    return fit(name, base / name, "default")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("watched")
+
+
+@pytest.fixture(autouse=True)
+def own_sigterm() -> Iterator[None]:
+    held = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, held)
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every tensor and number of nested containers by its path."""
+    if isinstance(tree, dict):
+        return {k: v for key, value in tree.items() for k, v in leaves(value, f"{path}/{key}").items()}
+    if isinstance(tree, (list, tuple)):
+        return leaves(dict(enumerate(tree)), path)
+    return {path: tree}
+
+
+def assert_same(one: Any, other: Any) -> None:
+    one, other = leaves(one), leaves(other)
+    assert one.keys() == other.keys()
+    odd = [key for key, value in one.items() if not _equal(value, other[key])]
+    assert odd == []
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # A NaN (the centre of an empty cluster) equals itself here.
+    return torch.equal(torch.as_tensor(one).nan_to_num(), torch.as_tensor(other).nan_to_num()) if _is_number(one) else (
+        one == other
+    )  # fmt: skip
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (torch.Tensor, float))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_with_and_without_probes_it_is_the_same(name: str, base: Path, tmp_path: Path) -> None:
+    alone, seen = fit(name, tmp_path, "none"), watched(name, base)
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(alone[part], seen[part])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_killed_inside_an_epoch_it_goes_on_bit_for_bit(name: str, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(Terminated, match=f"after step {KILLED_AFTER}"):
+        fit(name, tmp_path, "default", kill=True)
+    resumed, whole = fit(name, tmp_path, "default", resume=True), watched(name, base)
+    assert resumed["global_step"] == whole["global_step"] == 12
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(whole[part], resumed[part])
+    observers = [key for key in whole["callbacks"] if key.startswith(OBSERVERS)]
+    assert observers
+    assert_same(
+        {key: whole["callbacks"][key] for key in observers}, {key: resumed["callbacks"][key] for key in observers}
+    )
