@@ -127,7 +127,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path)
     if file.is_dir():
-        found = sorted(file.rglob("last.ckpt"))
+        own = file / "checkpoints" / "last.ckpt"  # runs of the evaluation may lie below
+        found = [own] if own.is_file() else sorted(file.rglob("last.ckpt"))
         if not found:
             raise ConfigError(f"checkpoint={path}: no last.ckpt anywhere below this folder; is it a run folder?")
         file = found[-1]

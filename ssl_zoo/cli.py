@@ -21,11 +21,18 @@ from ssl_zoo.errors import ConfigError
 COMMANDS = {
     "train": "train a method: ssl-zoo train method=byol data=cifar10",
     "evaluate": "judge a checkpoint: ssl-zoo evaluate checkpoint=RUN protocol=knn",
+    "pseudo-label": "guess classes of unlabelled samples: ssl-zoo pseudo-label checkpoint=RUN out=FILE",
     "methods": "list the methods with their cards: ssl-zoo methods [NAME]",
     "preview": "draw what a method sees: ssl-zoo preview augmentation=byol data=cifar10",
     "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
+    "report": "draw what a run has learnt: ssl-zoo report attention|reconstruction RUN [images=6] [out=FILE.png]",
     "bench": "time it beside other libraries: ssl-zoo bench [NAME ...] [quick=true] [out=bench.json] [root=DIR]",
     "pack": "put a data set into one file: ssl-zoo pack data=folder data.root=DIR out=FILE.pack",
+}
+# ssl-zoo report NAME RUN [key=value ...]: draws for a run folder or a checkpoint and returns the path of the picture.
+REPORTS = {
+    "attention": "ssl_zoo.report.attention.attention",
+    "reconstruction": "ssl_zoo.report.reconstruction.reconstruction",
 }
 # Hydra answers these itself, without running a job.
 ASKS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
@@ -48,16 +55,18 @@ def entry(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "--help"
     if command in ("--help", "-h"):
-        print("ssl-zoo COMMAND [key=value ...]\n" + "\n".join(f"  {name:9} {text}" for name, text in COMMANDS.items()))
+        print("ssl-zoo COMMAND [key=value ...]\n" + "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items()))
         return 0
     if command not in COMMANDS:
         return _fail(ConfigError(f"ssl-zoo {command}: no such command; {config.nearest(command, COMMANDS)}"))
     own: dict[str, Callable[[list[str]], int]] = {
         "train": train,
         "evaluate": evaluate,
+        "pseudo-label": _pseudo_label,
         "methods": _methods,
         "preview": _preview,
         "export": _export,
+        "report": _report,
         "bench": _bench,
         "pack": _pack,
     }
@@ -199,10 +208,23 @@ def _remove_made(run_dir: Path) -> None:
 
 
 def _evaluate_job(cfg: DictConfig) -> Any:
+    from ssl_zoo import worker
+    from ssl_zoo.callbacks.checkpoint import Terminated
     from ssl_zoo.evaluation.run import run
 
-    run(cfg)
+    try:
+        run(cfg)
+    except Terminated as error:  # a protocol that trains
+        print(error, file=sys.stderr)
+        return worker.TERMINATED
     return 0
+
+
+def _pseudo_label(argv: list[str]) -> int:
+    """``evaluate.py protocol=pseudo_labels`` with the protocol's own keys as plain words."""
+    own = config.load(["protocol=pseudo_labels"], "evaluate").protocol
+    words = [f"protocol.{word}" if word.partition("=")[0] in own else word for word in argv]
+    return evaluate(["protocol=pseudo_labels", *words])
 
 
 def _preview(argv: list[str]) -> int:
@@ -246,6 +268,26 @@ def _pack(argv: list[str]) -> int:
         print(f"{options.out}: use it with data=stream data.root={options.out}, or the URL it is copied to")
         return 0
     print(pack.pack(splits, options, data.source._target_, data.root, pack.Progress()))
+    return 0
+
+
+def _report(argv: list[str]) -> int:
+    """``NAME RUN [key=value ...]``; the folder of a run may have an equals sign in its name."""
+    from ssl_zoo.signatures import argument_problems, locate
+
+    usage = f"ssl-zoo report {'|'.join(REPORTS)} RUN [key=value ...]"
+    if not argv or argv[0] not in REPORTS:
+        raise ConfigError(f"{usage}: which picture? {config.nearest(argv[0] if argv else '', REPORTS)}")
+    if len(argv) < 2:
+        raise ConfigError(f"{usage}: RUN is missing, a run folder or a checkpoint")
+    draw = locate(REPORTS[argv[0]])
+    given = OmegaConf.to_container(OmegaConf.from_dotlist(argv[2:]))
+    assert isinstance(given, dict)
+    options = {"run": argv[1], **{str(key): value for key, value in given.items()}}
+    wrong = list(argument_problems(draw, options, f"report {argv[0]}", partial=False))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    print(draw(**options))
     return 0
 
 

@@ -102,11 +102,13 @@ def _hydra_message(error: Exception) -> str:
 
 def _group_problem(loader: Any, group: str, override: Override) -> str | None:
     value = override.value()
-    options = loader.get_group_options(group)
-    inner, _, name = str(value).rpartition("/")  # optimizer=simclr/large
-    if value is None or override.is_delete() or name in loader.get_group_options(f"{group}/{inner}".rstrip("/")):
+    if value is None or override.is_delete():
         return None
-    return f"{group}={value}: there is no such {group}; {nearest(str(value), options)}"
+    for choice in map(str, value if isinstance(value, list) else [value]):  # callbacks=[nan_guard,progress]
+        inner, _, name = choice.rpartition("/")  # optimizer=simclr/large
+        if name not in loader.get_group_options(f"{group}/{inner}".rstrip("/")):
+            return f"{group}={choice}: there is no such {group}; {nearest(choice, loader.get_group_options(group))}"
+    return None
 
 
 def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from ssl_zoo.data.batch import DataInfo
@@ -33,6 +34,12 @@ class FrozenTeacher(nn.Module):
         self.out_features = out_features
         self.requires_grad_(False)
         self.train(False)
+
+    @property
+    def classes(self) -> int | None:
+        """Width of the logits; None without a classifier."""
+        linear = [] if self.classifier is None else [m for m in self.classifier.modules() if isinstance(m, nn.Linear)]
+        return linear[-1].out_features if linear else None
 
     def train(self, mode: bool = True) -> FrozenTeacher:
         return super().train(False)
@@ -111,7 +118,7 @@ def _of_run(checkpoint: str, network: str | None, data_info: DataInfo) -> Frozen
         build.load_state(method, state, checkpoint)
     classifier = getattr(method, "classifier", None)
     classes = record["data_info"]["classes"]
-    if classifier is not None and classes != data_info.classes:
+    if classifier is not None and data_info.classes not in (None, classes):  # None: it teaches unlabelled samples
         raise ConfigError(f"method.teacher.checkpoint={checkpoint}: it knows {classes} classes and the data has "
                           f"{data_info.classes}; take a teacher of the same data")
     return FrozenTeacher(method.encoder, classifier, method.backbone.out_features)
@@ -140,5 +147,19 @@ def embed(cfg: DictConfig) -> None:
     if cfg.get("resume"):
         network = read_checkpoint(cfg.resume)["ssl_zoo"]["config"]["method"]["teacher"]["network"]
     else:
-        network = json.dumps(_record(read_checkpoint(teacher.checkpoint)))
+        found = read_checkpoint(teacher.checkpoint)
+        _compare_pixels(found["ssl_zoo"]["config"], cfg)
+        network = json.dumps(_record(found))
     OmegaConf.update(cfg, "method.teacher.network", network, force_add=True)
+
+
+def _compare_pixels(taught: Mapping[str, Any], cfg: DictConfig) -> None:
+    """Teacher and student see the same view: say so when the teacher was trained on pixels of another range."""
+    own = OmegaConf.select(cfg, "augmentation.normalize")
+    own = OmegaConf.to_container(own) if OmegaConf.is_config(own) else own
+    wanted = taught.get("augmentation", {}).get("normalize")
+    if own != wanted:
+        rank_zero_warn(
+            f"method.teacher was trained with augmentation.normalize={wanted} and this run has {own}: the teacher will "
+            "see pixels that it does not know; give this run the teacher's"
+        )

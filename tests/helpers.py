@@ -48,7 +48,7 @@ def _composed(name: str, extra: tuple[str, ...]) -> DictConfig:
 
 def _narrow(node: Any) -> None:
     for key, value in node.items():
-        if key in ("projector", "predictor"):
+        if key in ("projector", "predictor", "map_projector", "patch_projector") and value:
             value.hidden = [min(width, 16) for width in value.hidden]
             value.out_features = min(value.out_features, 8)  # -1, the width of the input, stays
         if key in ("queue_size", "prototypes") and value:
@@ -59,8 +59,12 @@ def _narrow(node: Any) -> None:
             node[key] = min(value, 4)
         if key == "negatives" and isinstance(value, int):  # rows drawn from a memory bank
             node[key] = 2 * ROWS
+        if key == "sub_batch":  # rows that are whitened together: more than the dimensions
+            node[key], node.projector.out_features = ROWS, 4
         if key == "clusters" and value:
-            node[key] = [3 * ROWS, 4 * ROWS]
+            node[key] = 2 * ROWS if isinstance(value, int) else [3 * ROWS, 4 * ROWS]
+        if key in ("decoder", "token_predictor"):
+            value.width, value.depth, value.heads = 16, 1, 2
         if key == "teacher":
             value.timm = "test_resnet"
 
@@ -81,7 +85,7 @@ def tiny_method(
 
 
 def view_sizes(name: str, extra: Sequence[str] = ()) -> list[Any]:
-    """The side of each view; (tiles, side) of one that ends in ``image/jigsaw``."""
+    """The side of each view; (tiles, side) of one that ends in ``image/jigsaw``, [2, side, side] in ``image/sobel``."""
     views = config.plain(tiny_config(name, extra))["augmentation"]["views"]
     views = sorted(views, key=lambda view: view.get("kind", "global") != "global")
     return [_size(view) for view in views for _ in range(view.get("count", 1))]
@@ -89,8 +93,18 @@ def view_sizes(name: str, extra: Sequence[str] = ()) -> list[Any]:
 
 def _size(view: Any) -> Any:
     side, last = round(view["size"] * view.get("fraction", 1.0)), view["ops"][-1]
+    if "image/sobel" in last:
+        return [2, side, side]
+    if "image/patch_grid" in last:
+        return (((view["size"] - side) // (side // 2) + 1) ** 2, side)
     grid = last["image/jigsaw"]["grid"] if "image/jigsaw" in last else None
     return side if grid is None else (grid**2, side)
+
+
+def _shape(size: Any) -> Sequence[int]:
+    if isinstance(size, list):
+        return size
+    return (*size[:-1], 3, size[-1], size[-1]) if isinstance(size, tuple) else (3, size, size)
 
 
 def tiny_batch(sizes: Sequence[Any], step: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
@@ -98,13 +112,15 @@ def tiny_batch(sizes: Sequence[Any], step: int = 0, dtype: torch.dtype = torch.f
     generator = torch.Generator().manual_seed(100 + step)
     share = ROWS // world_size()
     own = slice(rank() * share, (rank() + 1) * share)
-    shapes = [(*size[:-1], 3, size[-1], size[-1]) if isinstance(size, tuple) else (3, size, size) for size in sizes]
+    shapes = [_shape(size) for size in sizes]
     drawn = [torch.randn(ROWS, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
     views = [view.to(dtype)[own] for view in drawn]
     index = torch.randperm(64, generator=generator)[:ROWS][own]
     label = torch.randint(0, CLASSES, (ROWS,), generator=generator)[own]
     slot = torch.arange(ROWS)[own] + step * ROWS
-    return Batch(views, index, label, BatchRNG(seed=0, epoch=0, micro=step, slot=slot))
+    corner, sides = (torch.randint(low, 8, (ROWS, 2), generator=generator)[own] for low in (0, 4))
+    boxes = {f"{v}/image/random_resized_crop/box": torch.cat([corner + v, sides], 1) for v in range(len(sizes))}
+    return Batch(views, index, label, BatchRNG(seed=0, epoch=0, micro=step, slot=slot), boxes)
 
 
 def train_step(method: Method, batch: Batch) -> dict[str, Any]:

@@ -163,3 +163,9 @@ def test_groups_of_rows_must_divide_the_batch() -> None:
         "does not divide the 80 rows of a micro-batch over all devices; "
         "try batch_norm.group=40, or null for all of them"
     )
+
+
+def test_several_callbacks_are_chosen_by_a_list() -> None:
+    assert list(config.load(["callbacks=[nan_guard,progress]"]).callbacks) == ["nan_guard", "progress"]
+    with pytest.raises(ConfigError, match="callbacks=progres: there is no such callbacks; did you mean 'progress'"):
+        config.load(["callbacks=[nan_guard,progres]"])

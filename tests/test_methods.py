@@ -141,7 +141,7 @@ def test_it_runs_with_every_backbone(name: str, backbone: str) -> None:
         beginning, words = backbone, "needs a vision transformer: backbone '.*' has no tokens; these have: vit_mini"
     if backbone.startswith(beginning):
         with pytest.raises(ConfigError, match=words):
-            tiny_method(name, [f"backbone={backbone}", "data.image_size=32"], tiny=False)
+            tiny_method(name, [f"backbone={backbone}", *named, "data.image_size=32"], tiny=False)
         return
     method = tiny_method(name, [f"backbone={backbone}", *named, "data.image_size=32"], tiny=False)
     sizes = view_sizes(name, ["data.image_size=32"])

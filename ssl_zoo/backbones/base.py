@@ -14,6 +14,7 @@ STAGED = "resnet8, resnet18, resnet50, resnet50x2, convnext_tiny"
 WITH_STAGES = f"{STAGED}, other ResNets and ConvNeXts of timm and torchvision"
 WITH_MAPS = f"{STAGED}, other ResNets and ConvNeXts of torchvision, most networks of timm"
 WITH_TOKENS = "vit_mini, vit_tiny, vit_small, vit_base, other plain vision transformers of timm"
+WITH_DENSE = f"{WITH_STAGES}, {WITH_TOKENS}"
 
 
 class Tokens(NamedTuple):
@@ -22,6 +23,22 @@ class Tokens(NamedTuple):
     cls: Tensor | None  # [B, F]; None for a network without class token
     patches: Tensor  # [B, N, F], row by row; [B, K, F] if only K patches were kept
     grid: tuple[int, int]  # rows and columns of the whole view, h * w = N before dropping
+
+
+class Attention(NamedTuple):
+    """Where the tokens of a transformer's last block look."""
+
+    weights: Tensor  # [B, heads, P + N, P + N], rows sum to 1; P prefix tokens (class, registers), then patches
+    prefix: int  # P
+    grid: tuple[int, int]  # rows and columns, h * w = N
+
+
+class Dense(NamedTuple):
+    """What a network says of a view as a whole, and of each of its places."""
+
+    pooled: Tensor  # [B, F], the output of ``forward``
+    patches: Tensor  # [B, h * w, F], row by row
+    grid: tuple[int, int]  # rows and columns
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,10 @@ class Backbone(nn.Module):
     def has_tokens(self) -> bool:
         return False
 
+    @property
+    def has_dense(self) -> bool:
+        return False
+
     def forward(self, view: Tensor) -> Tensor:
         """``[B, C, H, W]`` -> ``[B, F]``."""
         self.check(view)
@@ -118,6 +139,19 @@ class Backbone(nn.Module):
     ) -> Tokens:
         """Tokens of a transformer; see :class:`ssl_zoo.backbones.vit.ViT`."""
         raise self._unsupported("tokens", WITH_TOKENS)
+
+    def forward_dense(self, view: Tensor) -> Dense:
+        """The output of ``forward`` and the features that it is pooled from, in one pass."""
+        raise self._unsupported("dense features", WITH_DENSE)
+
+    def require_dense(self, by: str) -> None:
+        """Raise the ConfigError that says who needs features of places and which networks have them."""
+        if not self.has_dense:
+            raise ConfigError(f"{by} needs features of places: {self._unsupported('dense features', WITH_DENSE)}")
+
+    def forward_attention(self, view: Tensor) -> Attention:
+        """Attention of the last block of a transformer, for a view ``[B, C, H, W]``."""
+        raise self._unsupported("attention", WITH_TOKENS)
 
     def require_tokens(self, by: str) -> None:
         """Raise the ConfigError that says who needs tokens and which networks have them, if this one has none."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torchvision import models
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.base import Backbone, Dense
 
 
 class Staged(Backbone):
@@ -30,6 +30,14 @@ class Staged(Backbone):
             maps.append(view)
         return maps
 
+    @property
+    def has_dense(self) -> bool:
+        return True
+
+    def forward_dense(self, view: Tensor) -> Dense:
+        last = self.forward_maps(view)[-1]  # [B, F, h, w]
+        return Dense(_pool(self.net, last), last.flatten(2).mT, (last.shape[2], last.shape[3]))
+
 
 class TimmMaps(Backbone):
     """Any other timm network that can give its intermediate maps."""
@@ -41,6 +49,15 @@ class TimmMaps(Backbone):
     def forward_maps(self, view: Tensor) -> list[Tensor]:
         self.check(view)
         return cast(Any, self.net).forward_intermediates(view, intermediates_only=True)
+
+
+def _pool(net: nn.Module, last: Tensor) -> Tensor:
+    """What the network makes of its last map ``[B, F, h, w]``: ``[B, F]``."""
+    parts = cast(Any, net)
+    if hasattr(net, "forward_head"):  # timm's
+        return parts.forward_head(last, pre_logits=True)
+    pooled = parts.avgpool(last)
+    return parts.classifier(pooled) if isinstance(net, models.ConvNeXt) else parts.fc(pooled.flatten(1))
 
 
 def split(net: nn.Module) -> list[nn.Module] | None:

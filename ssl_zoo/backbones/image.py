@@ -13,13 +13,21 @@ from torchvision.models.resnet import Bottleneck
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.convnet import Staged, TimmMaps, split
 from ssl_zoo.backbones.resnet import ResNet, use_small_stem
-from ssl_zoo.backbones.vit import ViT, freeze_patches, use_sincos, use_xavier
+from ssl_zoo.backbones.vit import (
+    INTERPOLATIONS,
+    ViT,
+    freeze_patches,
+    use_interpolation,
+    use_mae_start,
+    use_sincos,
+    use_xavier,
+)
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest
 
 STEMS = ("standard", "small")
-POSITIONS = ("learned", "sincos")
-STARTS = ("timm", "xavier")
+POSITIONS = ("learned", "sincos", "sincos_mae")
+STARTS = ("timm", "xavier", "mae")
 SMALL_PATCHES = 8  # a small-stem ViT sees 8 x 8 patches
 
 
@@ -183,25 +191,34 @@ def vit(
     positions: str = "learned",
     start: str = "timm",
     freeze_patch_embed: bool = False,
+    interpolation: str = "timm",
     **arguments: Any,
 ) -> Backbone:
-    """A plain vision transformer of timm, as in :func:`timm_model`, with the choices of MoCo v3.
+    """A plain vision transformer of timm, as in :func:`timm_model`, with the choices of MoCo v3 and MAE.
 
     Args:
-        positions: ``learned``, or ``sincos``: fixed, not trained.
-        start: ``timm``: truncated normal weights; ``xavier``: those of MoCo v3.
+        positions: ``learned``, or fixed and not trained: ``sincos`` (MoCo v3), ``sincos_mae`` (MAE and I-JEPA, whose
+            first half of the numbers is of the column).
+        start: ``timm``: truncated normal weights; ``xavier``: those of MoCo v3; ``mae``: those of MAE.
         freeze_patch_embed: The patch projection is not trained (MoCo v3, https://arxiv.org/abs/2104.02057, Sec. 4.3).
+        interpolation: Of the positions for views of another size: ``timm``: bicubic with anti-aliasing; ``dino``: as
+            the authors of DINO, iBOT and DINOv2 do it (:func:`ssl_zoo.backbones.vit.bicubic_positions`); ``msn``:
+            bicubic without anti-aliasing.
     """
-    for key, value, known in (("positions", positions, POSITIONS), ("start", start, STARTS)):
+    choices = (("positions", positions, POSITIONS), ("start", start, STARTS))
+    for key, value, known in (*choices, ("interpolation", interpolation, INTERPOLATIONS)):
         if value not in known:
             raise ConfigError(f"backbone.{key}={value} of {name!r}: {nearest(value, known)}")
     backbone = timm_model(name, in_channels, image_size, stem, None, **arguments)
     if start == "xavier":
         use_xavier(backbone.net)
-    if positions == "sincos":
-        use_sincos(backbone.net)
+    if start == "mae":
+        use_mae_start(backbone.net)
+    if positions != "learned":
+        use_sincos(backbone.net, columns_first=positions == "sincos_mae")
     if freeze_patch_embed:
         freeze_patches(backbone.net)
+    use_interpolation(backbone.net, interpolation)
     return _started(backbone, weights)
 
 

@@ -33,6 +33,7 @@ class RawBatch:
     slot: Tensor
     epoch: int
     micro: int
+    reports: dict[str, Tensor] = field(default_factory=dict)  # what operations in workers said of the views
 
 
 @dataclass

@@ -15,6 +15,7 @@ from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
+from ssl_zoo.data.pseudo import PseudoLabels
 from ssl_zoo.data.sampler import Groups, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
@@ -40,6 +41,9 @@ class DataModule(pl.LightningDataModule):
         download: Whether missing files may be fetched.
         subset: Train on this many samples (a fixed choice); None: on all.
         labels: Share of each class that keeps its labels; None: all.
+        drop_unlabelled: Train on the labelled samples only, where some have no label.
+        pseudo_labels: File of ``ssl-zoo pseudo-label``: how often a sample is seen, and the guessed classes that
+            methods find in ``batch.extra["pseudo"]``; None: none.
         imbalance: Train on a long tail, the first class this many times larger than the last; None: on all samples.
         val_fraction: Hold out this share of the training samples and validate on them, in place of the set's own
             validation samples; None: use those.
@@ -65,6 +69,8 @@ class DataModule(pl.LightningDataModule):
         accumulate: int = 1,
         layout: Mapping[str, Any] | None = None,
         imbalance: float | None = None,
+        drop_unlabelled: bool = False,
+        pseudo_labels: str | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -80,7 +86,11 @@ class DataModule(pl.LightningDataModule):
         splits = source(root=root, download=download, image_size=image_size, channels=channels)
         train, held_out = split(splits.train, subset, val_fraction, imbalance)
         self.labelled = self._labelled(train, labels)
-        self.train: Part = train if self.labelled is None else keep_labels(train, self.labelled)
+        self.drop_unlabelled = drop_unlabelled
+        self._whole = train
+        self._guesses = None if pseudo_labels is None else PseudoLabels.read(pseudo_labels, train)
+        self._pseudo: Tensor | None = None  # [N, C] guessed classes by index
+        self.train: Part = self._chosen()
         self.val: Source | None = held_out or splits.val
         # Two copies: workers are forked with one that has never seen a device.
         self.views, self._worker_views = (self._pipeline(augmentation) for _ in range(2))
@@ -121,6 +131,19 @@ class DataModule(pl.LightningDataModule):
             raise ConfigError(f"data.labels={fraction}: the training set has no labels; set data.labels=null")
         return labelled_rows(train.labels, fraction, self.seed)
 
+    def _chosen(self) -> Part:
+        """The training samples, with the labels that they keep, as often as they are seen."""
+        part = self._whole if self.labelled is None else keep_labels(self._whole, self.labelled)
+        if self._guesses is not None:
+            rows = self._guesses.rows(part.labels)
+            self._pseudo = self._guesses.probabilities[rows]
+            return part.select(rows)
+        if self.drop_unlabelled:
+            if part.labels is None or not bool((part.labels >= 0).any()):
+                raise ConfigError("data.drop_unlabelled=true: no training sample has a label; set it to false")
+            return part.select((part.labels >= 0).nonzero().flatten())
+        return part
+
     # What others ask
 
     @property
@@ -135,12 +158,12 @@ class DataModule(pl.LightningDataModule):
         """``[N]`` labels of the training samples by index, -1 = none, on the CPU."""
         return None if self.train.labels is None else self.train.labels.cpu()
 
-    def group(self, number: Tensor, instances: int) -> None:
+    def group(self, number: Tensor, instances: int | None) -> None:
         """Read the training set by groups from the next epoch on, as a method may ask for between epochs.
 
         Args:
             number: ``[N]`` group of each training sample, -1: one of its own; equal on all processes.
-            instances: So many samples of a group follow one another.
+            instances: So many samples of a group follow one another; None: all groups equally often, in any order.
         """
         self._groups = Groups(number.cpu(), instances)
         if self._loader is not None:
@@ -255,10 +278,13 @@ class DataModule(pl.LightningDataModule):
             self.views.to(batch.slot.device)
             draw = Draw(stream_key(self.seed, STREAM, batch.epoch), batch.slot)
             views, extra = self.views(views, draw, skip_crops=isinstance(views, list))
+        if self._pseudo is not None:
+            self._pseudo = self._pseudo.to(batch.slot.device)
+            extra["pseudo"] = self._pseudo[batch.index.to(batch.slot.device)]
         if self.trainer is not None:
             # trainer.precision=64-true and 16-true: Lightning converts batches before the views are made.
             views = [view.to(self.trainer.lightning_module.dtype) for view in views]
-        return Batch(views, batch.index, batch.label, rng, extra)
+        return Batch(views, batch.index, batch.label, rng, {**batch.reports, **extra})
 
     # State
 
@@ -279,7 +305,7 @@ class DataModule(pl.LightningDataModule):
             self._loader.load_state_dict(self._position)
         if state_dict["labelled"] is not None:
             self.labelled = state_dict["labelled"]
-            self.train = keep_labels(Part(self.train.source, self.train.positions), self.labelled)
+            self.train = self._chosen()
 
     def teardown(self, stage: str) -> None:
         """End the workers; another fit begins at the first epoch, or where the checkpoint says."""

@@ -111,13 +111,15 @@ class TrainLoader:
         self._ahead = (epoch, micro + 1) if micro + 1 < len(self) else (epoch + 1, 0)
         self.damage.add(item["damaged"])
         slot = micro * self.plan.rows + self.plan.first
-        return self._batch(item["views"], item["index"], slot, epoch, micro)
+        return self._batch(item["views"], item["index"], slot, epoch, micro, item["reports"])
 
-    def _batch(self, images: Any, index: Tensor, slot: int, epoch: int, micro: int) -> RawBatch:
+    def _batch(
+        self, images: Any, index: Tensor, slot: int, epoch: int, micro: int, reports: dict[str, Tensor] | None = None
+    ) -> RawBatch:
         labels = self.source.labels
         label = None if labels is None else labels[index.to(labels.device)]
         slots = torch.arange(slot, slot + len(index), device=index.device)
-        return RawBatch(images, index, label, slots, epoch, micro)
+        return RawBatch(images, index, label, slots, epoch, micro, reports or {})
 
 
 class EvalLoader:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,11 +62,11 @@ class Groups(NamedTuple):
 
     Args:
         number: ``[N]`` integer: the group of each sample; -1: a group of its own.
-        instances: So many samples of a group follow one another.
+        instances: So many samples of a group follow one another; None: every group comes equally often, in any order.
     """
 
     number: Tensor
-    instances: int
+    instances: int | None
 
 
 def grouped_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
@@ -80,9 +81,10 @@ def grouped_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
         groups: Of the training set.
         count: Of positions; some samples may come several times, others not at all.
     """
+    if groups.instances is None:
+        return balanced_order(groups, np.random.RandomState(seed_of("balanced", seed, epoch) % 2**32))[:count]
     generator = torch.Generator().manual_seed(seed_of("groups", seed, epoch))
-    number = groups.number.cpu()
-    number = torch.where(number < 0, number.max() + 1 + torch.arange(len(number)), number)
+    number = _with_own(groups.number.cpu())
     mix = torch.randperm(len(number), generator=generator)
     members = mix[number[mix].argsort(stable=True)]  # groups one after the other, each in random order
     size = number.unique(return_counts=True)[1]  # [G]
@@ -95,6 +97,27 @@ def grouped_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
     places = places.gather(1, order[:, :, None].expand_as(places))
     show = (torch.arange(groups.instances) < shown[:, None])[order]  # [P, G, instances]
     return members[places[show][:count]]
+
+
+def balanced_order(groups: Groups, draws: np.random.RandomState) -> Tensor:
+    """As many positions as samples, each group as often as any other but for the cut at the end.
+
+    ``UnifLabelSampler`` in util.py of facebookresearch/deepcluster: ``N // groups + 1`` of each, drawn with replacement
+    where the group has no more than that, then all of them shuffled. NumPy keeps this legacy stream for good.
+    """
+    number = _with_own(groups.number.cpu())
+    members = number.argsort(stable=True).numpy()
+    ends = number.unique(return_counts=True)[1].cumsum(0)[:-1].numpy()
+    share = len(members) // (len(ends) + 1) + 1
+    drawn = [draws.choice(part, share, replace=len(part) <= share) for part in np.split(members, ends)]
+    order = np.concatenate(drawn)
+    draws.shuffle(order)
+    return torch.from_numpy(order[: len(members)])
+
+
+def _with_own(number: Tensor) -> Tensor:
+    """-1 becomes a number that no other sample has."""
+    return torch.where(number < 0, number.max() + 1 + torch.arange(len(number)), number)
 
 
 @dataclass(frozen=True)
@@ -167,11 +190,12 @@ class Plan:
         """
         if groups is not None:
             if self.shards is not None:
+                option = "sampling" if groups.instances is None else "instances"
                 raise ConfigError(
                     "this method reads samples by groups, which lie all over the shards of data=stream; "
-                    "use data=packed or data=folder, or method.instances=null"
+                    f"use data=packed or data=folder, or method.{option}=null"
                 )
-            if len(groups.number) != self.samples or groups.instances < 1:
+            if len(groups.number) != self.samples or (groups.instances is not None and groups.instances < 1):
                 raise ValueError(
                     f"groups: got numbers for {len(groups.number)} samples and {groups.instances} instances; "
                     f"wanted {self.samples} numbers and 1 instance or more"

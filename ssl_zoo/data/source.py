@@ -100,6 +100,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def select(self, rows: Tensor) -> Part:
+        """Some of these samples, in this order, repeated where ``rows`` ``[n]`` repeats."""
+        return Part(self.source, self.positions[rows], None if self.labels is None else self.labels[rows])
+
     def fetch(self, index: Tensor) -> Tensor:
         return self.source.fetch(self.positions[index.to(self.positions.device)])
 

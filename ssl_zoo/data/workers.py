@@ -37,7 +37,7 @@ class TrainTask(Dataset):
         slots = torch.arange(request.slot, request.slot + len(request.index))
         draws = Rows(Draw(stream_key(self.seed, STREAM, request.epoch), slots))
         make = self.views.full if self.finish else self.views.crop
-        rows, index, damaged = [], [], []
+        rows, index, damaged, reports = [], [], [], []
         for row, wanted in enumerate(request.index):
             draw = draws.row(row)
             sample = readable(self.source, wanted, self.views.shrink(draw))
@@ -46,8 +46,10 @@ class TrainTask(Dataset):
                 return {"damaged": damaged}
             index.append(sample.index)
             rows.append(make(sample.image, draw))
+            reports.append(draw.reports)
         return {
             "views": [torch.stack(list(view)) for view in zip(*rows, strict=True)],
+            "reports": {name: torch.cat([report[name] for report in reports]) for name in reports[0]},
             "index": torch.tensor(index),
             "damaged": damaged,
         }

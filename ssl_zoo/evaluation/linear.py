@@ -3,7 +3,9 @@
 The protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974, App. A.5) and SimCLR (App. B.8): no
 augmentation, a sweep of the l2 penalty chosen on a held-out part of the training set, then a fit on all of it.
 The problem is convex, so the number depends on no learning rate, no batch size and, but for the held-out part, on
-no seed. Papers that train their linear layer with SGD on random crops differ from it by a point or two.
+no seed. Features are standardised by the training set, which is what a batch norm without scale and offset in front of
+the linear layer comes to (MAE, https://arxiv.org/abs/2111.06377 App. A.1). Papers that train their linear layer with
+SGD on random crops differ from it by a point or two.
 """
 
 from __future__ import annotations

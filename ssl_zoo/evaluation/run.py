@@ -19,7 +19,10 @@ from ssl_zoo import __version__, build
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.features import Features, cached, extract, fingerprint, sha256
+from ssl_zoo.evaluation.layers import LastLayers
 
+# How a run chose its training samples; an evaluation has all of them.
+UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
 PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc")  # beginnings of the names of measures in percent
 
 
@@ -29,6 +32,19 @@ class Run:
 
     checkpoint: Path
     folder: Path
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a protocol gets that reads the network itself instead of its features (``reads: network``)."""
+
+    source: Run
+    name: str  # of the result file and of what is written beside it
+    method: Any  # with the checkpoint's weights, in eval mode, on `device`
+    target: DictConfig  # the run's configuration with the data to evaluate on
+    datamodule: Any
+    sha256: str  # of the checkpoint
+    device: torch.device
 
 
 def find(path: str | Path | None) -> Run:
@@ -81,7 +97,8 @@ def data_config(trained: DictConfig, wanted: Any, image_size: int | None = None)
         new = {**old, **{key: value for key, value in given.items() if value is not None}}
     if image_size is not None:
         new["image_size"] = image_size
-    cfg = OmegaConf.create({**base, "data": {**new, "accumulate": 1}})
+    whole = {key: value for key, value in UNTRAINED.items() if key in new}
+    cfg = OmegaConf.create({**base, "data": {**new, **whole, "accumulate": 1}})
     cfg.data = OmegaConf.create(OmegaConf.to_container(cfg.data, resolve=True))
     return cfg
 
@@ -128,23 +145,23 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     method, trained, checkpoint = build.load_method(source.checkpoint)
     target = data_config(trained, cfg.get("data"), cfg.image_size)
     datamodule = build.build_data(target)
-    pair = loaders(datamodule)
     digest = sha256(source.checkpoint)
     method.to(device)
-    folder = source.folder / "evaluation" / "features" if cfg.cache else None
-    train, test = (
-        _features(method, loader, device, folder, _facts(digest, split, target, device))
-        for split, loader in zip(("train", "val"), pair, strict=True)
-    )
-    numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)
+    other = "" if data_name(trained.data) == data_name(target.data) else f"-{data_name(target.data)}"
+    name = f"{cfg.protocol.name}{other}"
+    if cfg.protocol.get("reads") == "network":
+        if cfg.layers != 1:
+            raise ConfigError(f"layers={cfg.layers} is for protocols on features, and {cfg.protocol.name} is none")
+        judged = Judged(source, name, method, target, datamodule, digest, device)
+        numbers = _protocol(cfg.protocol)(judged)
+    else:
+        numbers = _of_features(cfg, method, target, datamodule, digest, source, device)
     result = {
         "protocol": cfg.protocol.name,
         **numbers,
         "method": _short(trained.method),
         "backbone": _short(trained.backbone),
         "data": data_name(target.data),
-        "samples": {"train": int((train.labels >= 0).sum()), "test": int((test.labels >= 0).sum())},
-        "features": train.features.shape[1],
         "checkpoint": str(source.checkpoint),
         "sha256": digest,
         "epoch": checkpoint.get("epoch"),
@@ -154,10 +171,27 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - began, 2),
         "versions": {"ssl_zoo": __version__, "torch": torch.__version__},
     }
-    file = _output(cfg, source, target, trained)
+    file = source.folder / "evaluation" / f"{numbers.get('name', name)}.json"
+    file = file if cfg.output is None else Path(os.path.expanduser(str(cfg.output)))
     _write(file, result)
     _show(result, file)
     return result
+
+
+def _of_features(
+    cfg: DictConfig, method: Any, target: DictConfig, datamodule: Any, digest: str, source: Run, device: torch.device
+) -> dict[str, Any]:
+    """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
+    folder = source.folder / "evaluation" / "features" if cfg.cache else None
+    read = method if cfg.layers == 1 else LastLayers(method.encoder, cfg.layers)
+    more = {} if cfg.layers == 1 else {"layers": str(cfg.layers)}
+    train, test = (
+        _features(read, loader, device, folder, _facts(digest, split, target, device) | more)
+        for split, loader in zip(("train", "val"), loaders(datamodule), strict=True)
+    )
+    numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)
+    samples = {"train": int((train.labels >= 0).sum()), "test": int((test.labels >= 0).sum())}
+    return {**numbers, "samples": samples, "features": train.features.shape[1], "layers": cfg.layers}
 
 
 def _facts(digest: str, split: str, target: DictConfig, device: torch.device) -> dict[str, str]:
@@ -168,7 +202,7 @@ def _facts(digest: str, split: str, target: DictConfig, device: torch.device) ->
 
 
 def _protocol(node: DictConfig) -> Any:
-    return instantiate({key: value for key, value in _plain(node).items() if key != "name"})
+    return instantiate({key: value for key, value in _plain(node).items() if key not in ("name", "reads")})
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:
@@ -180,13 +214,6 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 def _short(node: DictConfig) -> str:
     name = str(node.get("_target_", "")).rpartition(".")[2]
     return str(node.name) if node.get("name") else name
-
-
-def _output(cfg: DictConfig, source: Run, target: DictConfig, trained: DictConfig) -> Path:
-    if cfg.output is not None:
-        return Path(os.path.expanduser(str(cfg.output)))
-    own = data_name(trained.data) == data_name(target.data)
-    return source.folder / "evaluation" / (cfg.protocol.name + ("" if own else f"-{data_name(target.data)}") + ".json")
 
 
 def _write(file: Path, result: dict[str, Any]) -> None:
@@ -214,8 +241,7 @@ def _show(result: dict[str, Any], file: Path) -> None:
             table.add_row("balancedness (1: all classes alike)", f"{value:.3f}")
         elif name in ("l2", "k", "clusters", "queries"):
             table.add_row(name, f"{value:g}")
-    samples = result["samples"]
-    table.add_row("samples", f"{samples['train']} train, {samples['test']} test")
+    table.add_row("samples", ", ".join(f"{count} {split}" for split, count in result["samples"].items()))
     table.add_row("checkpoint", f"{result['checkpoint']} (epoch {result['epoch']}, step {result['step']})")
     table.add_row("written to", str(file))
     Console().print(table)

@@ -1,8 +1,8 @@
-"""Online clustering: balanced assignments to prototypes, and their prediction from other views."""
+"""Clusters as labels: balanced assignments to prototypes, and the prediction of assignments from views."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,9 @@ from ssl_zoo.losses.precision import full_precision
 
 @torch.no_grad()
 @full_precision
-def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+def sinkhorn(
+    scores: Tensor, epsilon: float, iterations: int, log_mass: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Soft assignments that use all prototypes equally: eq. 3-5 of SwAV, https://arxiv.org/abs/2006.09882.
 
     Equals ``distributed_sinkhorn`` in main_swav.py of facebookresearch/swav@06b1b7c, in logarithms: no overflow at a
@@ -23,6 +25,8 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
         scores: ``[N, K]`` similarities to the prototypes, all rows of the global batch (and of a queue, if any).
         epsilon: > 0; strength of the entropy, 0.05 in the paper.
         iterations: >= 1; 3 in the paper.
+        log_mass: Where other rows are elsewhere (on other ranks, perhaps in other numbers): the logarithm ``[1, K]`` of
+            what all rows give each prototype, called with ``[N, K]`` logarithms of what the rows here give.
 
     Returns:
         ``[N, K]`` assignments without gradient. Rows sum to 1; columns to about N / K.
@@ -34,7 +38,8 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
         raise ValueError(f"sinkhorn: iterations must be 1 or more, got {iterations}")
     log_q = scores / epsilon  # [N, K]
     for _ in range(iterations):
-        log_q = log_q.log_softmax(0)  # every prototype gets the same mass
+        # Every prototype gets the same mass.
+        log_q = log_q.log_softmax(0) if log_mass is None else log_q - log_mass(log_q)
         log_q = log_q.log_softmax(1)  # every sample gives mass 1
     return log_q.exp()
 
@@ -68,3 +73,29 @@ def swapped_prediction(scores: Sequence[Tensor], assignments: Sequence[Tensor], 
         others = [-(q.detach() * p).sum(1).mean() for v, p in enumerate(log_p) if v != i]
         total = total + torch.stack(others).mean()
     return total / len(assignments)
+
+
+@full_precision
+def cluster_prediction(scores: Sequence[Tensor], targets: Tensor, labelled: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of all views with the clusters of their samples, the mean over several clusterings.
+
+    The loss of DeepCluster, eq. 2 of https://arxiv.org/abs/1807.05520, and of DeepCluster-v2: ``train`` in
+    main_deepclusterv2.py of facebookresearch/swav@06b1b7c.
+
+    Args:
+        scores: H x ``[V * B, K]`` one for each clustering, V views one after the other; K may differ.
+        targets: ``[H, B]`` clusters of the samples; a negative one has no loss.
+        labelled: ``[H]`` samples with a cluster, > 0: those of ``targets``, or their mean over processes, by which the
+            gradients of all processes average to those of the whole batch.
+        temperature: > 0; 0.1 in DeepCluster-v2.
+
+    Returns:
+        Mean over labelled samples and views, in nats; ln K where the clusters are not told apart.
+    """
+    total = scores[0].new_zeros(())
+    for s, target, count in zip(scores, targets, labelled, strict=True):
+        views = len(s) // len(target)
+        known = target.clamp_min(-1).repeat(views)  # [V * B]
+        losses = F.cross_entropy(s / temperature, known, ignore_index=-1, reduction="sum")
+        total = total + losses / (count * views)
+    return total / len(scores)

@@ -170,13 +170,12 @@ class Method(pl.LightningModule):
         """
         modes = {part: part.training for part in module.modules()}
         module.eval()
-        pairs: list[tuple[int, Tensor]] = []
-        for view, _, index in self.trainer.datamodule.train_eval_loader():  # type: ignore[attr-defined]
-            rows = module(view.to(self.device)).cpu()
-            pairs += zip(index.tolist(), rows, strict=True)
+        batches = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
+        rows = gather_lists([(index.cpu(), module(view.to(self.device)).cpu()) for view, _, index in batches])
         for part, training in modes.items():
             part.training = training
-        return torch.stack([row for _, row in sorted(gather_lists(pairs), key=lambda pair: pair[0])])
+        index, outputs = (torch.cat(column) for column in zip(*rows, strict=True))
+        return outputs[index.argsort()]
 
 
 def views_problem(method: type[Method], counts: tuple[int, int]) -> str | None:

@@ -78,6 +78,15 @@ class MiCE(Method):
         self.centres.add(v, gather(mixture.posterior.detach()).argmax(1))
         return {"loss": mixture.loss, "features": h}
 
+    def assign_clusters(self, view: Tensor) -> Tensor:
+        """``[B]``: the expert with the largest posterior, from one view in every role (``protocol=assignment``)."""
+        h = self.backbone(view)                                                              # [B, F]
+        g = nn.functional.normalize(self.gate(h), dim=1)                                     # [B, D]
+        f, v = self.projector(h), self.teacher(view)                                         # [B, K, D]
+        queue = self.queue.keys.unflatten(1, f.shape[1:])                                    # [Q, K, D]
+        mixture = mixture_of_experts(f, v, g, self.prototypes, self.gates, queue, self.temperature)
+        return mixture.posterior.argmax(1)
+
     def after_step(self) -> None:
         self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
 

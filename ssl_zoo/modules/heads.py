@@ -96,6 +96,26 @@ class MLP(nn.Sequential):
         return nn.Sequential(*layers) if isinstance(layers, list) else layers
 
 
+def first_layers(head: nn.Sequential, count: int) -> nn.Sequential:
+    """The beginning of a head, where SimCLR v2 starts to fine-tune; the modules are the head's own.
+
+    A layer is a linear map with the norm and the activation behind it, as ``ft_proj_selector`` of tf2/model.py in
+    google-research/simclr@383d414 counts.
+
+    Args:
+        head: Linear maps, norms and activations in a row.
+        count: 0: none, what the head receives; 1: up to the first activation; -1: the whole head.
+
+    Raises:
+        ValueError: If the head has fewer layers.
+    """
+    starts = [i for i, layer in enumerate(head) if isinstance(layer, nn.Linear)]
+    if not -1 <= count <= len(starts):
+        raise ValueError(f"a head of {len(starts)} layers has no first {count}; wanted 0 to {len(starts)}, or -1")
+    end = [*starts, len(head)][count] if count else 0
+    return nn.Sequential(*list(head)[:end])
+
+
 def same_width(projector: Any, predictor: Any) -> None:
     """A prediction is compared with a projection.
 

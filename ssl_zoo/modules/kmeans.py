@@ -71,6 +71,35 @@ def kmeans(
     return best
 
 
+@torch.no_grad()
+def spherical_kmeans(
+    x: Tensor, start: Tensor, iterations: int = 10, device: torch.device | str | None = None
+) -> tuple[Tensor, Tensor]:
+    """K-means by similarity from a given start: ``cluster_memory`` of main_deepclusterv2.py (facebookresearch/swav).
+
+    A centroid is the mean of the rows most similar to it, at length 1; one that no row chooses keeps its place. Neither
+    the rows nor the start are brought to length 1 here. Split over the processes as :func:`kmeans`.
+
+    Args:
+        x: ``[N, D]`` unit rows, equal on all processes.
+        start: ``[K, D]`` first centroids: different rows of ``x``, as a rule.
+        iterations: At most; fewer if no assignment changes any more. 10 in the authors' code.
+        device: Where the search runs; None: where ``x`` lies.
+
+    Returns:
+        ``[K, D]`` unit centroids and ``[N]`` int64, the most similar one of every row.
+    """
+    share = _Share(x, len(start), device)
+    centroids, assignment = start.to(share.device), None
+    for _ in range(iterations):
+        before, (assignment, _) = assignment, share.search(centroids, lengths=False)
+        if before is not None and torch.equal(assignment, before):
+            break
+        means, counts = share.means(assignment, len(start))
+        centroids = F.normalize(torch.where(counts[:, None] > 0, means, centroids), dim=1)
+    return centroids, share.search(centroids, lengths=False)[0]
+
+
 class _Share:
     """This process's rows, cut into pieces whose sizes are the same for any number of processes."""
 
@@ -87,11 +116,14 @@ class _Share:
         largest = max(float(x.abs().max()), 1e-30)
         self.scale = 2.0 ** (61 - math.ceil(math.log2(len(x))) - math.ceil(math.log2(largest)))
 
-    def search(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
-        """Nearest centroid and squared distance of every sample of all processes: both ``[N]``."""
+    def search(self, centroids: Tensor, lengths: bool = True) -> tuple[Tensor, Tensor]:
+        """Nearest centroid and squared distance of every sample of all processes: both ``[N]``.
+
+        Without ``lengths`` the centroid with the largest product, which is the nearest of those of one length.
+        """
         assignment = torch.zeros(self.length, dtype=torch.int64, device=self.device)
         distance = torch.zeros(self.length, dtype=self.rows.dtype, device=self.device)
-        half = centroids.square().sum(1) / 2  # [K]
+        half = centroids.square().sum(1) / 2 if lengths else centroids.new_zeros(len(centroids))  # [K]
         for start in range(0, len(self.rows), self.piece):
             part = self.rows[start : start + self.piece]
             near = torch.addmm(half, part, centroids.T, alpha=-1).argmin(1)

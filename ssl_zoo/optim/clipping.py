@@ -11,7 +11,8 @@ def clip_gradients(module: nn.Module, mode: str, value: float) -> None:
 
     Args:
         module: Its parameters' gradients are clipped.
-        mode: ``global`` (one norm over all), ``per_module`` (one norm per child: DINOv2) or ``per_tensor``
+        mode: ``global`` (one norm over all), ``per_module`` (one norm per child, and one for
+            the parameters of no child, as a mask token: DINOv2) or ``per_tensor``
             (one norm per parameter: ``clip_gradients`` of DINO's ``utils.py``).
         value: Largest norm, > 0.
     """
@@ -19,6 +20,7 @@ def clip_gradients(module: nn.Module, mode: str, value: float) -> None:
         groups = [[p] for p in module.parameters()]
     elif mode == "per_module":
         groups = [list(child.parameters()) for child in module.children()]
+        groups += [list(module.parameters(recurse=False))]
     else:
         groups = [list(module.parameters())]
     for group in groups:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssl_zoo.errors import nearest
+from ssl_zoo.optim.layer_decay import layer_scales
 from ssl_zoo.optim.schedules import Progress, capped_warmup, value
 
 Named = tuple[str, nn.Parameter]
@@ -60,6 +61,8 @@ class OptimizerRecipe:
             ``lr_factor`` (of the default lr), and ``frozen_until`` (steps, or ``{"epochs": n}``). A rule that is None
             is left out, so that a config can switch one off.
         lr_scale: ``linear256`` (rates are per 256 samples), ``sqrt`` (times the root of the batch) or ``absolute``.
+        layer_decay: Factor of the learning rate from each layer of the backbone to the one before it (heads: 1), on top
+            of the rules (:mod:`ssl_zoo.optim.layer_decay`); None: one rate for all layers.
     """
 
     def __init__(
@@ -68,14 +71,18 @@ class OptimizerRecipe:
         values: Mapping[str, Any],
         rules: Mapping[str, Mapping[str, Any] | None] | Sequence[Mapping[str, Any]] = (),
         lr_scale: str = "linear256",
+        layer_decay: float | None = None,
     ) -> None:
         if "lr" not in values:
             raise ValueError(f"optimizer.values has no 'lr', only {sorted(values)}")
         lr_multiplier(lr_scale, 1)
+        if layer_decay is not None:
+            layer_scales([], layer_decay)
         self.optimizer = optimizer
         self.values = dict(values)
         self.rules = _named_rules(rules)
         self.lr_scale = lr_scale
+        self.layer_decay = layer_decay
 
     def bind(self, named_parameters: Iterable[Named], batch_size: int, fused: bool = True) -> BoundRecipe:
         """Build the optimizer over the parameters that require a gradient.
@@ -86,16 +93,26 @@ class OptimizerRecipe:
             fused: Take torch's fused step where the optimizer has one and the recipe does not say otherwise. Not with a
                 gradient scaler: a fused step unscales by itself, so that clipping would see scaled gradients.
         """
-        named = [(name, p) for name, p in named_parameters if p.requires_grad]
+        every = list(named_parameters)
+        named = [(name, p) for name, p in every if p.requires_grad]
         if not named:
             raise ValueError("no parameter requires a gradient: there is nothing to optimize")
         multiplier = lr_multiplier(self.lr_scale, batch_size)
+        scales = self._layer_scales([name for name, _ in every])
         groups = []
         for name, (rule, members) in self._members(named).items():
             options = {**self.values, **{k: v for k, v in rule.items() if k not in (*SELECTORS, *OTHERS)}}
-            options["lr"] = _times(options["lr"], multiplier * rule.get("lr_factor", 1.0))
-            groups.append(_Group(name, [p for _, p in members], options, rule.get("frozen_until")))
+            lr = _times(options["lr"], multiplier * rule.get("lr_factor", 1.0))
+            for scale, params in _by_scale(members, scales):
+                scaled = {**options, "lr": lr if scale == 1 else _times(lr, scale)}
+                label = name if scale == 1 else f"{name} x {scale:.3g}"
+                groups.append(_Group(label, params, scaled, rule.get("frozen_until")))
         return BoundRecipe(_fused(self.optimizer) if fused else self.optimizer, groups)
+
+    def _layer_scales(self, names: list[str]) -> dict[str, float]:
+        if self.layer_decay is None:
+            return {}
+        return dict(zip(names, layer_scales(names, self.layer_decay), strict=True))
 
     def _members(self, named: list[Named]) -> dict[str, tuple[dict[str, Any], list[Named]]]:
         """Group name -> (rule, its parameters); what no rule takes comes first, under ``default``."""
@@ -245,6 +262,14 @@ def _sample(names: list[str], count: int = 8) -> str:
     stride = max(len(names) / count, 1.0)
     picked = [names[int(i * stride)] for i in range(min(count, len(names)))]
     return ", ".join(dict.fromkeys([*picked, names[-1]]))
+
+
+def _by_scale(members: list[Named], scales: Mapping[str, float]) -> list[tuple[float, list[nn.Parameter]]]:
+    """Parameters that share a factor of their layer, the largest first, so that a group's own rate stands first."""
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, p in members:
+        found.setdefault(scales.get(name, 1.0), []).append(p)
+    return sorted(found.items(), key=lambda item: -item[0])
 
 
 def _times(x: Any, factor: float) -> Any:

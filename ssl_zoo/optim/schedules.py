@@ -137,6 +137,21 @@ class Cosine(_Clock):
 
 
 @dataclass(frozen=True)
+class InverseRoot(_Clock):
+    """``base / sqrt(1 + decay k)``: Bottou's rate of SGD, ``learning_rate_decay`` in DeepCluster's util.py.
+
+    Its ``decay`` is ``base`` times the weight decay; no recipe of the authors uses it.
+    """
+
+    rates = ("base",)
+    base: float
+    decay: float
+
+    def __call__(self, progress: Progress) -> float:
+        return self.base / math.sqrt(1.0 + self.decay * self.count(progress))
+
+
+@dataclass(frozen=True)
 class Step(_Rates):
     """``base``, multiplied when an epoch (from 0) reaches a milestone.
 
@@ -272,6 +287,40 @@ class Warmup(_Ramp):
 
     def highest(self) -> float:
         return max(self.start, self.after.highest())
+
+
+@dataclass(frozen=True)
+class Held(_Rates):
+    """A constant in the first epochs, then another schedule: DINOv2 holds the last layer's learning rate at 0.
+
+    Args:
+        after: What follows.
+        epochs: How long.
+        steps: The same in steps; used instead when given.
+        value: Meanwhile.
+        restart: The other schedule begins when it is let go, and has what is left of the run (``freeze_iters`` of
+            DINOv2's ``CosineScheduler``); otherwise its clock runs from the start (``freeze_last_layer_epochs``).
+    """
+
+    after: Any  # Schedule
+    epochs: float = 0.0
+    steps: int | None = None
+    value: float = 0.0
+    restart: bool = False
+
+    def __call__(self, progress: Progress) -> float:
+        held = round(self.epochs * progress.steps_per_epoch) if self.steps is None else self.steps
+        if progress.step < held:
+            return self.value
+        if self.restart:
+            progress = replace(progress, step=progress.step - held, total=max(progress.total - held, 1))
+        return self.after(progress)
+
+    def scaled(self, factor: float) -> Held:
+        return replace(self, after=self.after.scaled(factor), value=self.value * factor)
+
+    def highest(self) -> float:
+        return max(self.value, self.after.highest())
 
 
 def _half_cosine(start: float, end: float, count: float, length: float) -> float:

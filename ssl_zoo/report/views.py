@@ -52,7 +52,7 @@ def save_views(
     ]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _grid(shown, ["original", *_titles(pipeline, views[0])]).savefig(path, dpi=100)
+    grid(shown, ["original", *_titles(pipeline, views[0])]).savefig(path, dpi=100)
     return path
 
 
@@ -116,7 +116,8 @@ def _titles(pipeline: ViewPipeline, views: Sequence[Tensor]) -> list[str]:
     return [f"{kind}, {view.shape[-1]} px" for kind, view in zip(kinds, views, strict=True)]
 
 
-def _grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure:
+def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure:
+    """Pictures ``[h, w]`` or ``[h, w, 3]`` in [0, 1] side by side, one title for each column."""
     # No pyplot: nothing global is touched, so that a notebook or a server can draw.
     height, width = len(rows), len(titles)
     figure = Figure(figsize=(width * CELL + 0.1, height * CELL + 0.35), layout="constrained")

@@ -6,35 +6,60 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ssl_zoo import config
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 FILES = [CONF / "gray.yaml", *sorted(CONF.glob("*/*.yaml"))]
 NAMES = [str(path.relative_to(CONF).with_suffix("")) for path in FILES]
+SINGLE = (
+    "supervised", "instdisc", "cmc", "spcl", "deepcluster", "cpc_v2", "distill", "ijepa", "mae", "noisy_student",
+    "simmim",
+)  # fmt: skip
+SEVERAL = {"infomin": (2, 1), "looc": (4, 0), "mice": (3, 0), "fastsiam": (4, 0)}
 COUNTS = {
-    **{f"{name}/{scale}": (1, 0) for name in ("supervised", "instdisc", "cmc", "spcl") for scale in ("small", "large")},
-    **{f"infomin/{scale}": (2, 1) for scale in ("small", "large")},
-    **{f"looc/{scale}": (4, 0) for scale in ("small", "large")},
-    **{f"mice/{scale}": (3, 0) for scale in ("small", "large")},
+    **{f"{name}/{scale}": (1, 0) for name in SINGLE for scale in ("small", "large")},
+    **{f"{name}/{scale}": counts for name, counts in SEVERAL.items() for scale in ("small", "large")},
+    "dino/large": (2, 8),
+    "dino/large_resnet": (2, 8),
+    "dino/small": (2, 4),
+    "dinov2/large": (2, 8),
+    "dinov2/small": (2, 4),
+    "emp_ssl/large": (20, 0),
+    "emp_ssl/small": (12, 0),
+    "ibot/large": (2, 10),
+    "ibot/small": (2, 4),
+    "lejepa/large": (2, 6),
+    "lejepa/small": (4, 0),
+    "msn/large": (2, 10),
+    "msn/small": (2, 4),
     "swav/large": (2, 6),
+    "swav/large_160": (2, 4),
     "swav/small_multicrop": (2, 4),
+    "vicregl/large_multicrop": (2, 6),
 }
+
+
+def config_of(path, name):
+    """A file that changes another one is composed with it."""
+    node = OmegaConf.load(path)
+    return config.load([f"augmentation={name}"]).augmentation if "defaults" in node else node
 
 
 @pytest.mark.parametrize(("path", "name"), list(zip(FILES, NAMES, strict=True)), ids=NAMES)
 def test_file(path, name):
     size, channels = (32, 1) if name == "gray" else (32, 3) if path.stem.startswith("small") else (64, 3)
-    config = OmegaConf.create(
-        {"augmentation": OmegaConf.load(path), "data": {"image_size": size}, "global_views": 2}
-    ).augmentation
-    assert set(config) == {"views", "eval", "normalize", "where"}
-    pipeline = ViewPipeline(config.views, config.normalize, channels)
+    node = config_of(path, name)
+    conf = OmegaConf.create({"augmentation": node, "data": {"image_size": size}, "global_views": 2}).augmentation
+    assert set(conf) == {"views", "eval", "normalize", "where"}
+    pipeline = ViewPipeline(conf.views, conf.normalize, channels)
     image = torch.randint(0, 256, (4, channels, size, size), dtype=torch.uint8)
     views, _ = pipeline(image, Draw(stream_key(0, "train", 0), torch.arange(4)))
     assert pipeline.counts == COUNTS.get(name, (2, 0))
     assert all(view.isfinite().all() for view in views)
-    assert EvalView(config.eval.ops, size, config.normalize, channels)(image).shape == (4, channels, size, size)
+    evaluated = EvalView(conf.eval.ops, size, conf.normalize, channels)(image)
+    assert evaluated.shape == (4, views[0].shape[-3], size, size)  # channels as in training: 2 behind a Sobel filter
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -34,6 +34,16 @@ def test_the_objective_and_its_gradient_equal_autograd(monkeypatch):
     torch.testing.assert_close(grad, head.grad, rtol=1e-10, atol=1e-13)
 
 
+def test_standardised_features_are_those_of_a_batch_norm_without_scale_and_offset():
+    train, _, test, _ = random_data()
+    norm = torch.nn.BatchNorm1d(12, eps=1e-300, momentum=1.0, affine=False, dtype=train.dtype)  # in front of MAE's head
+    wanted = norm(train)
+    norm.running_var *= (len(train) - 1) / len(train)  # torch keeps the unbiased variance for the test samples
+    got = linear._standardised(train, test)
+    torch.testing.assert_close(got[0], wanted)
+    torch.testing.assert_close(got[1], norm.eval()(test))
+
+
 @pytest.mark.parametrize("l2", [1.0, 1e-2, 1e-4])
 def test_a_fit_equals_scikit_learn(l2):
     x, labels, _, _ = random_data()

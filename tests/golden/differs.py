@@ -4,12 +4,10 @@ The test of such a case passes because of the entry here, and prints the reason.
 """
 
 DIFFERS: dict[str, str] = {
-    "simclr/distillation*": "SimCLR v2's distillation of a fine-tuned teacher is not a method of the zoo",
     "simclr/param_counts*/r18*": (
         "the TF code projects the shortcut of every stage, also of the first one of ResNet-18 and -34; ours have "
         "torchvision's layers, so that weights can be exchanged"
     ),
-    "simclr/param_counts*/*_sk": "no backbone of the zoo has SimCLR v2's ResNet-D stem with selective kernels",
     "*/augment_ops*/contrast": "TensorFlow takes each channel's mean; ours is torchvision's, of the grey image",
     "*/augment_ops*/saturation": "TensorFlow scales S of HSV; ours is torchvision's blend with the grey image",
     "byol/augment_ops*/brightness": "BYOL's JAX code adds a number; ours is torchvision's factor",

@@ -1,4 +1,4 @@
-"""What PCL, MiCE and SpCL compute once an epoch survives an interruption anywhere, bit for bit."""
+"""What PCL, MiCE, SpCL and DeepCluster compute once an epoch survives an interruption anywhere, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ METHODS = {
     "pcl": [*HEAD, "method.clusters=[16, 20]", "method.negatives=8", "method.warmup_epochs=1"],
     "mice": HEAD,
     "spcl": ["method.k1=6", "method.k2=2", "method.min_samples=3"],
+    "deepcluster": [*HEAD[:2], "method.clusters=6", "method.dropout=0.5"],
+    "deepcluster_v2": [*HEAD[:2], "method.clusters=[6, 5, 4]"],
 }
 
 

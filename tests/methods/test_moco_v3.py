@@ -74,7 +74,7 @@ def test_a_frozen_patch_projection_stays_as_drawn_in_student_and_teacher():
     ("given", "message"),
     [
         ({"positions": "sinus"}, "backbone.positions=sinus of 'vit_tiny_patch16_224': did you mean 'sincos'"),
-        ({"start": "moco"}, "backbone.start=moco of 'vit_tiny_patch16_224': there are: timm, xavier"),
+        ({"start": "moco"}, "backbone.start=moco of 'vit_tiny_patch16_224': there are: mae, timm, xavier"),
     ],
 )
 def test_unknown_choices_are_refused(given, message):

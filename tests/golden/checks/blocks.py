@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
-from timm.layers import SelectiveKernel, StdConv2d
+from timm.layers import SelectiveKernel
 from torch import nn
 
-from ssl_zoo.backbones.image import resnet50
+from ssl_zoo.backbones.batch_free import StandardisedConv2d
+from ssl_zoo.backbones.selective import resnet_sk
 from tests.golden.compare import close
 from tests.golden.harness import Values, fill
 
@@ -38,9 +40,11 @@ def check_selective_kernel(case: Any, arrays: Values) -> None:
 
 
 def check_standardised_block(case: Any, arrays: Values) -> None:
-    """Group norm and weight standardisation of BYOL without batch statistics: timm's layers."""
+    """Group norm and weight standardisation of BYOL without batch statistics."""
     h = case["hyperparameters"]
-    conv = StdConv2d(h["in_channels"], h["out_channels"], h["kernel"], eps=h["ws_eps"]).double()
+    sizes, padding = (h["in_channels"], h["out_channels"], h["kernel"]), h["kernel"] // 2
+    conv = StandardisedConv2d(*sizes, padding=padding, bias=False).double()
+    conv.eps = h["ws_eps"]
     norm = nn.GroupNorm(h["groups"], h["out_channels"], eps=h["gn_eps"]).double()
     fill(conv, {"weight": arrays["weight"]})
     fill(norm, {"weight": arrays["gn_weight"], "bias": arrays["gn_bias"]})
@@ -53,8 +57,14 @@ def check_standardised_block(case: Any, arrays: Values) -> None:
 
 
 def check_parameter_counts(case: Any, arrays: Values) -> None:
-    net = resnet50(stem="standard")
-    close(sum(p.numel() for p in net.parameters()), arrays["r50_1x"], "parameters of ResNet-50")
+    """Networks named ``r<depth>_<width>x[_sk]``; built without memory, because the largest has 795 million numbers."""
+    for name in arrays:
+        named = re.fullmatch(r"r(50|101|152)_(\d+)x(_sk)?", name)
+        if named is None:
+            continue
+        with torch.device("meta"):
+            net = resnet_sk(depth=int(named[1]), width=int(named[2]), selective=named[3] is not None)
+        close(sum(p.numel() for p in net.parameters()), arrays[name], f"parameters of {name}")
 
 
 CHECKS = {

@@ -8,11 +8,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.losses.contrastive import nt_xent
+from ssl_zoo.methods.finetune import FineTune
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.modules.heads import MLP
 from tests.golden.compare import close
 from tests.golden.harness import Identity, Values, differentiate, fill, no_recipe
+
+SELECTOR = "finetune_input_selector"
 
 
 def replay(stacked: list[np.ndarray], temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +63,6 @@ def check_projection_head(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     layers = h["num_proj_layers"]
     head = MLP(h["in_dim"], [-1] * (layers - 1), h["proj_out_dim"], bias=False, last_norm="batch_no_offset")
-    taps = [0, *(3 * i + 3 for i in range(layers - 1)), 3 * layers - 1]  # where fine-tuning may start
     for i in range(layers):
         values = {"0.weight": arrays[f"layer{i}_kernel"].T, "1.weight": arrays[f"layer{i}_bn_gamma"]}
         if f"layer{i}_bn_beta" in arrays:
@@ -80,8 +83,12 @@ def check_projection_head(case: Any, arrays: Values) -> None:
         close(norm.running_mean, arrays[f"layer{i}_moving_mean_after1"], f"running mean {i}")
         close(norm.running_var, arrays[f"layer{i}_moving_var_after1"], f"running variance {i}")
     head.eval()
-    for i, tap in enumerate(taps):
-        close(head[:tap](x), arrays[f"finetune_input_selector{i}"], f"input of fine-tuning {i}")
+    for name in arrays:
+        if name.startswith(SELECTOR):
+            kept = FineTune(
+                Identity(h["in_dim"]), no_recipe(), DataInfo(1, 2, 1, 1, 1), lambda _: head, int(name[len(SELECTOR) :])
+            )
+            close(kept.eval().classifier[:-1](x), arrays[name], f"input of fine-tuning {name}")
 
 
 CHECKS = {
