@@ -1,0 +1,55 @@
+"""Distillation of class tokens across crops and of hidden patches within a crop: DINOv2's two sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_zoo.losses.precision import full_precision
+
+
+@full_precision
+def summed_distillation(student: Sequence[Tensor], targets: Sequence[Tensor], student_temperature: float) -> Tensor:
+    """Cross-entropies of every student crop with every target, summed: ``DINOLoss.forward`` of DINOv2.
+
+    dinov2/loss/dino_clstoken_loss.py of facebookresearch/dinov2@b8931f7 leaves the division by the number of pairs, and
+    which pairs there are, to its caller.
+
+    Args:
+        student: V x ``[B, K]`` scores.
+        targets: Q x ``[B, K]`` probabilities, without gradient.
+        student_temperature: > 0; 0.1 in the paper.
+
+    Returns:
+        Sum over the V Q pairs of the mean over the batch, in nats.
+    """
+    target = torch.stack([target.detach() for target in targets]).sum(0)  # their cross-entropies add up to this one's
+    return torch.stack([F.cross_entropy(scores / student_temperature, target) for scores in student]).sum()
+
+
+@full_precision
+def masked_distillation(
+    student: Tensor, targets: Tensor, counts: Tensor, images: int, student_temperature: float
+) -> Tensor:
+    """Cross-entropy of hidden patches: the loss of masked image modelling of iBOT, eq. 2 of
+    https://arxiv.org/abs/2111.07832.
+
+    As ``iBOTLoss.forward`` (main_ibot.py of bytedance/ibot@da316d8) and ``iBOTPatchLoss.forward_masked``
+    (facebookresearch/dinov2@b8931f7): the mean over an image's hidden patches, then over all images; images without
+    hidden patches contribute 0 and are counted.
+
+    Args:
+        student: ``[P, K]`` scores of the hidden patches.
+        targets: ``[P, K]`` probabilities of the same patches, which the teacher saw.
+        counts: ``[P]`` number of hidden patches of the same image.
+        images: How many crops the patches come from, with and without hidden patches.
+        student_temperature: > 0; 0.1 in the paper.
+
+    Returns:
+        Mean over the images, in nats; 0 if nothing is hidden.
+    """
+    log_p = F.log_softmax(student / student_temperature, dim=1)
+    return -((targets.detach() * log_p).sum(1) / counts).sum() / images

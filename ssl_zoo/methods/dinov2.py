@@ -1,0 +1,149 @@
+"""DINOv2: DINO between crops, iBOT within them, and features spread evenly, at scale."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.vit import require_class_token
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather
+from ssl_zoo.losses.clustering import sinkhorn
+from ssl_zoo.losses.koleo import koleo
+from ssl_zoo.losses.masked_distillation import masked_distillation, summed_distillation
+from ssl_zoo.losses.self_distillation import centred_softmax
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.centre import Centre
+from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.masking.block import Masks, masked_patches
+from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.optim.schedules import Cosine, Schedule, value
+
+TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
+
+
+class DINOv2(Method):
+    """DINOv2, Oquab et al. 2023, https://arxiv.org/abs/2304.07193 (Sec. 4).
+
+    As ``SSLMetaArch.forward_backward`` of facebookresearch/dinov2@b8931f7: the mean over all pairs of a target and
+    another crop (without local crops the authors divide its two pairs by 3), hidden patches over all ``2B`` crops, and
+    the sum of KoLeo over the two crops, before the head. The teacher's heads see only the patches that are hidden; its
+    targets are balanced by Sinkhorn-Knopp over the global batch, whose epsilon is the teacher's temperature, or centred
+    as in DINO (the patches' centre over the hidden ones of all processes).
+
+    Args:
+        projector: :class:`ssl_zoo.modules.dino_head.DINOHead`.
+        masks: Which patches are hidden: :class:`ssl_zoo.modules.masking.block.StratifiedMasks`.
+        patch_projector: The patches' own head; None: they share ``projector``.
+        centring: ``sinkhorn`` or ``centre``.
+        temperature: Of the student, > 0.
+        teacher_temperature: Of the teacher, > 0; raised step by step.
+        iterations: Of Sinkhorn-Knopp.
+        centre_momentum: In [0, 1).
+        class_weight, patch_weight, koleo_weight: Of the losses.
+        scope: Among whose features KoLeo looks for the nearest: ``global``, or ``rank``, as the authors' processes do.
+        momentum: Of the teacher; updated after the optimizer's step, from the new weights.
+    """
+
+    views_allowed = (2, None)
+    needs_tokens = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        masks: Masks,
+        patch_projector: Head | None = None,
+        centring: Literal["sinkhorn", "centre"] = "sinkhorn",
+        temperature: float = 0.1,
+        teacher_temperature: float | Schedule = 0.07,
+        iterations: int = 3,
+        centre_momentum: float = 0.9,
+        class_weight: float = 1.0,
+        patch_weight: float = 1.0,
+        koleo_weight: float = 0.1,
+        scope: Literal["global", "rank"] = "global",
+        momentum: float | Schedule = Cosine(0.992, 1.0),  # noqa: B008  (frozen dataclass)
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        require_class_token(backbone, "DINOv2")
+        self.projector = projector(backbone.out_features)
+        own = None if patch_projector is None else patch_projector(backbone.out_features)
+        self.patch_projector: nn.Module | None = own
+        self.mask_token = nn.Parameter(torch.zeros(1, backbone.out_features))  # two dimensions: decayed, as theirs
+        self.teacher = EMA(backbone)
+        self.teacher_projector = EMA(self.projector)
+        self.teacher_patch_projector = None if own is None else EMA(own)
+        widths = [head.out_features for head in (self.projector, own or self.projector)]
+        self.centres = nn.ModuleList(Centre(width, centre_momentum) for width in widths if centring == "centre")
+        self.masks = masks
+        self.temperature = temperature
+        self.teacher_temperature = teacher_temperature
+        self.iterations = iterations
+        self.class_weight, self.patch_weight, self.koleo_weight = class_weight, patch_weight, koleo_weight
+        self.scope = scope
+        self.momentum = momentum
+        self.uniform_loss = class_weight * math.log(widths[0]) + patch_weight * math.log(widths[1])
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The teacher's backbone, which the authors evaluate."""
+        return self.teacher.net
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
+        with torch.no_grad():
+            y, y_patch, grid = cast(Any, self.teacher.net).forward_tokens(x)         # [2B, F], [2B, N, F]
+        masks = self.masks(batch.rng, TAUGHT, rows, grid)                            # [2B, N]
+        index, counts = masked_patches(masks)                                        # [P], [P]
+        y_patch = y_patch.flatten(0, 1)[index]                                       # [P, F]
+        p = self.targets(self.teacher_projector(y), 0).split(rows)                   # 2 x [B, K]
+        p_patch = self.targets((self.teacher_patch_projector or self.teacher_projector)(y_patch), 1)   # [P, K]
+
+        h, h_patch, _ = cast(Any, self.backbone).forward_tokens(x, mask=masks, mask_token=self.mask_token)
+        local = concat(self.backbone, batch.views[TAUGHT:])                          # L x [B, F]
+        s = self.projector(torch.cat([h, *local])).split(rows)                       # (2 + L) x [B, K]
+        s_patch = (self.patch_projector or self.projector)(h_patch.flatten(0, 1)[index])   # [P, K]
+
+        pairs = 2 + max(2 * len(local), 1)
+        across = [summed_distillation([s[v]], [p[1 - v]], self.temperature) for v in range(TAUGHT)]
+        terms = {"global": torch.stack(across).sum() / pairs}
+        if local:
+            terms["local"] = summed_distillation(s[TAUGHT:], p, self.temperature) / pairs
+        loss = self.class_weight * torch.stack(list(terms.values())).sum()
+        terms["koleo"] = torch.stack([koleo(self.neighbours(crop)) for crop in h.split(rows)]).sum()
+        terms["patch"] = masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
+        loss = loss + self.koleo_weight * terms["koleo"] + self.patch_weight * terms["patch"]
+        return {"loss": loss, "features": y[:rows], **terms}
+
+    @torch.no_grad()
+    def targets(self, scores: Tensor, which: int) -> Tensor:
+        """``[N, K]`` scores of the teacher as probabilities; ``which``: 0 class tokens, 1 patches."""
+        temperature = value(self.teacher_temperature, self.progress)
+        if not self.centres:
+            return sinkhorn(scores, temperature, self.iterations, log_mass_over_ranks)
+        centre = cast(Centre, self.centres[which])
+        centre.update(scores)        # staged: this batch is centred by those before it
+        return centred_softmax(scores, centre.value, temperature)
+
+    def neighbours(self, h: Tensor) -> Tensor:
+        return gather(h) if self.scope == "global" else h
+
+    def after_step(self) -> None:
+        momentum = value(self.momentum, self.progress)
+        self.teacher.update(self.backbone, momentum)
+        self.teacher_projector.update(self.projector, momentum)
+        if self.teacher_patch_projector is not None and self.patch_projector is not None:
+            self.teacher_patch_projector.update(self.patch_projector, momentum)
+
+
+def log_mass_over_ranks(log_q: Tensor) -> Tensor:
+    """What the rows of all ranks, in whatever numbers, give each prototype, as logarithms: ``[N, K]`` -> ``[1, K]``."""
+    return gather(log_q.logsumexp(0, keepdim=True)).logsumexp(0, keepdim=True)

@@ -1,0 +1,135 @@
+"""iBOT: DINO between crops, and within a crop the teacher's view of the patches that the student does not see."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.rng import BatchRNG
+from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.vit import require_class_token
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.losses.masked_distillation import masked_distillation
+from ssl_zoo.losses.self_distillation import centred_softmax, self_distillation
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.centre import Centre
+from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.masking.block import Masks, masked_patches
+from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.optim.schedules import Cosine, Schedule, value
+
+TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
+
+
+class IBOT(Method):
+    """iBOT, Zhou et al. 2021, https://arxiv.org/abs/2111.07832 (algorithm 1, eq. 1-3).
+
+    As ``main_ibot.py`` of bytedance/ibot@da316d8: class tokens are compared across crops as in DINO, patches within
+    the same crop only; the student sees masked global crops and whole local ones, the teacher whole global crops; class
+    tokens and patches have centres of their own, that of the patches over all of them, hidden or not; images of which
+    nothing is hidden count in the patches' mean. The mask token is the student's alone.
+
+    Args:
+        projector: :class:`ssl_zoo.modules.token_head.TokenHead`; ``shared: true`` in the authors' runs.
+        masks: Which patches are hidden: :class:`ssl_zoo.modules.masking.block.RatioMasks`.
+        shared_teacher: The teacher's patches go through the last layer of its class token also where the student's
+            head has one of its own for them.
+        temperature: Of the student, > 0.
+        teacher_temperature, patch_temperature: Of the teacher's class tokens and patches, > 0; once an epoch.
+        centre_momentum, patch_centre_momentum: In [0, 1).
+        class_weight, patch_weight: Of the two losses.
+        mask_start: Epoch before which nothing is hidden, and from which ``patch_temperature`` counts (Swin: 50).
+        momentum: Of the teacher; updated after the optimizer's step, from the new weights.
+    """
+
+    views_allowed = (2, None)
+    needs_tokens = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        masks: Masks,
+        shared_teacher: bool = True,
+        temperature: float = 0.1,
+        teacher_temperature: float | Schedule = 0.04,
+        patch_temperature: float | Schedule = 0.07,
+        centre_momentum: float = 0.9,
+        patch_centre_momentum: float = 0.9,
+        class_weight: float = 1.0,
+        patch_weight: float = 1.0,
+        mask_start: int = 0,
+        momentum: float | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        require_class_token(backbone, "IBOT")
+        self.projector = projector(backbone.out_features)
+        self.mask_token = nn.Parameter(torch.zeros(1, backbone.out_features))  # two dimensions: decayed, as theirs
+        self.shared_teacher = shared_teacher
+        self.teacher = EMA(backbone)
+        self.teacher_projector = EMA(self.taught_projector)
+        taught = cast(Any, self.teacher_projector.net)
+        self.centre = Centre(taught.out_features, centre_momentum)
+        self.patch_centre = Centre(taught.patch_features, patch_centre_momentum)
+        self.masks = masks
+        self.temperature = temperature
+        self.teacher_temperature, self.patch_temperature = teacher_temperature, patch_temperature
+        self.class_weight, self.patch_weight = class_weight, patch_weight
+        self.mask_start = mask_start
+        self.momentum = momentum
+        widths = taught.out_features, taught.patch_features
+        self.uniform_loss = class_weight * math.log(widths[0]) + patch_weight * math.log(widths[1])
+
+    @property
+    def taught_projector(self) -> nn.Module:
+        """The part of the head that the teacher has too."""
+        return self.projector.tied() if self.shared_teacher else self.projector
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The teacher's backbone, which the authors evaluate."""
+        return self.teacher.net
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
+        with torch.no_grad():
+            y, y_patch, grid = cast(Any, self.teacher.net).forward_tokens(x)         # [2B, F], [2B, N, F]
+            t = self.teacher_projector(y)                                            # [2B, K]
+            t_patch = cast(Any, self.teacher_projector.net).patches(y_patch.flatten(0, 1))   # [2B * N, K]
+        masks = self.draw_masks(batch.rng, rows, grid)                               # [2B, N]
+        index, counts = masked_patches(masks)                                        # [P], [P]
+        h, h_patch, _ = cast(Any, self.backbone).forward_tokens(x, mask=masks, mask_token=self.mask_token)
+        h = torch.cat([h, *concat(self.backbone, batch.views[TAUGHT:])])             # [V * B, F]
+        s = self.projector(h).split(rows)                                            # V x [B, K]
+        s_patch = self.projector.patches(h_patch.flatten(0, 1)[index])               # [P, K]
+
+        p = centred_softmax(t, self.centre.value, value(self.teacher_temperature, self.progress)).split(rows)
+        p_patch = centred_softmax(t_patch[index], self.patch_centre.value, self.sharpness)   # [P, K]
+        between = self.class_weight * self_distillation(s, p, self.temperature)
+        within = self.patch_weight * masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
+        self.centre.update(t)        # staged: this batch was centred by those before it
+        self.patch_centre.update(t_patch)
+        return {"loss": between + within, "features": y[:rows], "class": between, "patch": within}
+
+    def draw_masks(self, rng: BatchRNG, rows: int, grid: tuple[int, int]) -> Tensor:
+        """``[2B, N]`` bool, crop by crop: the patches of the global crops that the student does not see."""
+        masks = self.masks(rng, TAUGHT, rows, grid)
+        return masks if self.progress.epoch >= self.mask_start else torch.zeros_like(masks)
+
+    @property
+    def sharpness(self) -> float:
+        """The teacher's temperature for patches, whose schedule begins with the masks."""
+        before = self.mask_start * self.progress.steps_per_epoch
+        return value(self.patch_temperature, replace(self.progress, step=max(self.progress.step - before, 0)))
+
+    def after_step(self) -> None:
+        momentum = value(self.momentum, self.progress)
+        self.teacher.update(self.backbone, momentum)
+        self.teacher_projector.update(self.taught_projector, momentum)

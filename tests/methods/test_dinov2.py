@@ -1,0 +1,85 @@
+"""DINOv2: its parts, heads and balances, on one process and on two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ssl_zoo import config
+from ssl_zoo.distributed import world_size
+from ssl_zoo.losses.clustering import sinkhorn
+from ssl_zoo.methods.dinov2 import log_mass_over_ranks
+from ssl_zoo.optim.schedules import Progress
+from tests.helpers import tiny_batch, tiny_method, train_step
+from tests.pool import GlooPool
+
+SIZES = [16, 16, 8]  # two global crops and a local one
+CENTRED = ["method.centring=centre", "method.patch_projector=null"]
+
+
+def test_the_loss_is_its_parts():
+    method = tiny_method("dinov2", ["method.koleo_weight=0.5", "method.patch_weight=2", "method.class_weight=3"])
+    out = method.training_loss(tiny_batch(SIZES))
+    wanted = 3 * (out["global"] + out["local"]) + 0.5 * out["koleo"] + 2 * out["patch"]
+    torch.testing.assert_close(out["loss"], wanted)
+
+
+def test_without_local_crops_two_pairs_are_divided_by_three():
+    method = tiny_method("dinov2")
+    batch = tiny_batch(SIZES[:2])
+    with torch.no_grad():
+        method.projector.last_layer.weight_v.copy_(torch.ones_like(method.projector.last_layer.weight_v))
+    out = method.training_loss(batch)  # all scores are equal: each pair costs ln K
+    assert "local" not in out
+    assert out["global"].item() == pytest.approx(2 / 3 * torch.tensor(8.0).log().item(), rel=1e-5)
+
+
+def test_patches_have_a_head_of_their_own_or_not():
+    own, shared = tiny_method("dinov2"), tiny_method("dinov2", ["method.patch_projector=null"])
+    assert any(name.startswith("teacher_patch_projector") for name in own.state_dict())
+    assert not any("patch_projector" in name for name in shared.state_dict())
+    assert not own.centres and len(tiny_method("dinov2", CENTRED).centres) == 2
+
+
+def test_sinkhorn_over_ranks_is_sinkhorn():
+    scores = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(sinkhorn(scores, 0.07, 3, log_mass_over_ranks), sinkhorn(scores, 0.07, 3))
+
+
+def steps(extra: list[str]) -> dict[str, Any]:
+    method = tiny_method("dinov2", extra, torch.float64)
+    outs = [train_step(method, tiny_batch(SIZES, step, torch.float64)) for step in range(2)]
+    losses = torch.stack([out["loss"] for out in outs])
+    if world_size() > 1:
+        torch.distributed.all_reduce(losses)
+    centres = [centre.value for centre in method.centres]
+    return {"losses": losses / world_size(), "centres": centres, "weights": list(method.state_dict().values())}
+
+
+def test_centred_on_two_processes_with_unequal_numbers_of_hidden_patches(pool: GlooPool):
+    one = steps(CENTRED)
+    for two in pool.run(steps, CENTRED):
+        torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+
+
+def test_koleo_among_the_rows_of_a_rank_is_another_loss(pool: GlooPool):
+    one = steps(["method.scope=rank"])
+    torch.testing.assert_close(one, steps([]))
+    for two in pool.run(steps, ["method.scope=rank"]):
+        assert not torch.allclose(two["losses"], one["losses"])
+
+
+def test_the_recipe_for_large_images_holds_the_last_layers_and_slows_the_patches():
+    method = tiny_method("dinov2", ["scale=large", "backbone=vit_mini", "data.image_size=16", "backbone.embed_dim=16",
+                                    "backbone.depth=2", "backbone.num_heads=2"], tiny=False)  # fmt: skip
+    groups = {group["name"]: group for group in method.bound.optimizer.param_groups}
+    for step, held in ((3, True), (4, False)):
+        method.bound.apply(Progress(step, 80, 4))
+        assert (groups["last_layers"]["lr"] == 0) == held
+    patches = next(group for name, group in groups.items() if name.startswith("patches"))
+    assert patches["lr"] == pytest.approx(0.2 * 0.9**3 * groups["default"]["lr"])  # two blocks and the last behind
+    assert next(g for n, g in groups.items() if n.startswith("patch_bias"))["weight_decay"] == 0
+    clip = config.plain(config.load(["method=dinov2", "data=synthetic", "scale=large"]))["trainer"]["clip"]
+    assert clip == {"mode": "per_module", "value": 3.0}
