@@ -78,7 +78,8 @@ class SwAV(Method):
         h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], V x [B, D]
         s = self.prototypes(torch.cat(z)).chunk(len(z))                              # V x [B, K]
         q = [self.assign(s[i].detach(), z[i].detach(), i) for i in range(ASSIGNED)]  # 2 x [B, K]
-        return {"loss": swapped_prediction(s, q, self.temperature), "features": h}
+        loss = swapped_prediction(s, q, self.temperature)
+        return {"loss": loss, "features": h, "assignments": q[0]}
 
     @torch.no_grad()
     def assign(self, scores: Tensor, z: Tensor, view: int) -> Tensor:

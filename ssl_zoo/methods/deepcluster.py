@@ -1,0 +1,131 @@
+"""DeepCluster: learn to tell apart the clusters of one's own features, find new clusters, and begin again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import broadcast_object, is_main
+from ssl_zoo.errors import nearest
+from ssl_zoo.losses.clustering import cluster_prediction
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.dropout import dropout
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.kmeans import kmeans
+from ssl_zoo.modules.pca import pca_whiten
+from ssl_zoo.modules.power_iteration import power_iteration_clusters
+from ssl_zoo.modules.reassignment import Reassignment, shuffled_groups
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+CLUSTERINGS = ("kmeans", "pic")
+SAMPLINGS = ("uniform", "authors")
+
+
+class DeepCluster(Method):
+    """DeepCluster, Caron et al. 2018, https://arxiv.org/abs/1807.05520 (eq. 1-2), as main.py of its authors.
+
+    The clusters are those of the features before the projector's last ReLU, of evaluation views in eval mode, whitened
+    on their principal components. The layer that predicts them begins anew with each clustering; the recipe gives it
+    plain SGD, as the authors do. The Sobel filter is an operation of the views, behind which there are two channels.
+
+    The paper samples all clusters equally often; so does this by default. The authors' code means to, but reads the
+    positions that it drew in a reordered data set: ``sampling: authors`` does the same.
+
+    Args:
+        projector: The authors' AlexNet has two layers here, without batch norm.
+        clusters: Of k-means, and at most of power iteration clustering, whose smallest share the last label.
+        pca: Components of the features that are clustered.
+        iterations: Of k-means.
+        clustering: ``kmeans``, or ``pic``: power iteration clustering of a graph, which finds their number.
+        sampling: How often an epoch reads each cluster: ``uniform``, ``authors``, or None: as large as it is.
+        reassign: Epochs between two clusterings.
+        dropout: Before each layer of the projector.
+    """
+
+    views_required = (1, 0)
+    views_allowed = (1, 0)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        data_info: DataInfo,
+        projector: Head,
+        clusters: int = 10000,
+        pca: int = 256,
+        iterations: int = 20,
+        clustering: Literal["kmeans", "pic"] = "kmeans",
+        sampling: Literal["uniform", "authors"] | None = "uniform",
+        reassign: int = 1,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        _check(clustering, sampling, reassign, clusters, data_info.samples)
+        self.projector = projector(backbone.out_features)
+        self.top = nn.Linear(self.projector.out_features, clusters)
+        self.assigned = Reassignment(data_info.samples, clusters)
+        self.pca, self.iterations = pca, iterations
+        self.clustering, self.sampling, self.reassign = clustering, sampling, reassign
+        self.dropout = dropout
+        self.uniform_loss = math.log(clusters)
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = self.backbone(batch.views[0])                                            # [B, F]
+        s = self.top(self.project(h, batch.rng).relu())                              # [B, K]
+        target = self.assigned.labels[batch.index]                                   # [B]
+        loss = cluster_prediction([s], target[None], s.new_full((1,), len(target)))
+        agreement = {"nmi": self.assigned.agreement} if self.assigned.replaced > 1 else {}
+        return {"loss": loss, "features": h, **agreement}
+
+    def project(self, h: Tensor, rng: BatchRNG) -> Tensor:
+        """The projector with dropout: ``[B, D]``."""
+        for i, layer in enumerate(self.projector):
+            if isinstance(layer, nn.Linear):
+                h = dropout(h, self.dropout, rng.sample(("dropout", i)))
+            h = layer(h)
+        return h
+
+    def on_train_epoch_start(self) -> None:
+        trainer: Any = self.trainer
+        if trainer.current_epoch % self.reassign:
+            return
+        features = self.extract(nn.Sequential(self.backbone, self.projector))        # [N, D]
+        self.cluster(features, Draw(stream_key(self.seed, "clusters", trainer.current_epoch), None))
+        for p in self.top.parameters():
+            self.bound.optimizer.state.pop(p, None)
+        if self.sampling is not None:
+            labels = self.assigned.labels.cpu()
+            trainer.datamodule.group(labels if self.sampling == "uniform" else shuffled_groups(labels), None)
+
+    @torch.no_grad()
+    def cluster(self, features: Tensor, draw: Draw) -> None:
+        """New labels from the features ``[N, D]`` of the training set, and a new layer to predict them."""
+        x = pca_whiten(features, self.pca, self.device)                              # [N, P]
+        if self.clustering == "kmeans":
+            seed = int(draw.integers("kmeans", 1 << 31))  # another one each time
+            found = kmeans(x, self.top.out_features, self.iterations, seed=seed, device=self.device).assignment
+        else:
+            found = torch.from_numpy(broadcast_object(power_iteration_clusters(x) if is_main() else None))
+        self.assigned.replace(found)
+        self.top.weight.copy_(0.01 * draw.normal("top", *self.top.weight.shape))
+        self.top.bias.zero_()
+
+
+def _check(clustering: str, sampling: str | None, reassign: int, clusters: int, samples: int) -> None:
+    if clustering not in CLUSTERINGS:
+        raise ValueError(f"method.clustering={clustering}: {nearest(clustering, CLUSTERINGS)}")
+    if sampling is not None and sampling not in SAMPLINGS:
+        raise ValueError(f"method.sampling={sampling}: {nearest(sampling, SAMPLINGS)}, or null")
+    if reassign < 1:
+        raise ValueError(f"method.reassign={reassign}: wanted 1 epoch or more between two clusterings")
+    if not 2 <= clusters <= samples:
+        raise ValueError(
+            f"method.clusters={clusters}: wanted 2 to {samples}, the training samples; "
+            f"try method.clusters={max(samples // 50, 2)}"
+        )

@@ -1,0 +1,128 @@
+"""DeepCluster-v2: spherical k-means of the embeddings of the last epoch; its centroids are the prototypes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import gather, sum_over_ranks, world_size
+from ssl_zoo.errors import nearest
+from ssl_zoo.losses.clustering import cluster_prediction
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.epoch_memory import EpochMemory
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.kmeans import spherical_kmeans
+from ssl_zoo.modules.memory_bank import BankType
+from ssl_zoo.modules.prototypes import Prototypes
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+SCOPES = ("global", "rank")
+NONE = -100  # label of a sample that the last epoch did not see
+
+
+class DeepClusterV2(Method):
+    """DeepCluster-v2, Caron et al. 2020, https://arxiv.org/abs/2006.09882 (App. C), as main_deepclusterv2.py.
+
+    Each clustering takes one bank, the first global views' embeddings or the second's, in turn. Samples that the last
+    epoch left out have no label in this one. The prototypes are the centroids; the recipe keeps them from learning.
+
+    The authors' processes remember their own rows each, start k-means from rows of the first one, and divide by their
+    own labelled samples, which ``scope: rank`` does too; here all processes remember the same. The first banks hold
+    evaluation views in eval mode, where the authors' hold crops in training mode.
+
+    Args:
+        projector: Two layers with batch norm.
+        clusters: Numbers of prototypes, one for each clustering.
+        temperature: > 0.
+        iterations: Of k-means.
+        banks: Global views whose embeddings are remembered (``crops_for_assign``).
+        bank_dtype: float32, float16 or bfloat16.
+        scope: Over whose labelled samples the loss is a mean: ``global`` or ``rank``.
+    """
+
+    views_allowed = (None, None)
+    assignments: Tensor  # [H, N]
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        data_info: DataInfo,
+        projector: Head,
+        clusters: Sequence[int] = (3000, 3000, 3000),
+        temperature: float = 0.1,
+        iterations: int = 10,
+        banks: int = 2,
+        bank_dtype: BankType = "float32",
+        scope: Literal["global", "rank"] = "global",
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        samples, rows = data_info.samples, data_info.batch_size
+        _check(clusters, scope, samples // rows * rows)
+        self.projector = projector(backbone.out_features)
+        dim = self.projector.out_features
+        self.prototypes: Any = nn.ModuleList(Prototypes(dim, count) for count in clusters)
+        self.memory = EpochMemory(samples, dim, banks, bank_dtype)
+        self.banks = banks
+        start = torch.stack([torch.arange(samples) % count for count in clusters])  # before any clustering: in turn
+        self.register_buffer("assignments", start)
+        self.temperature = temperature
+        self.iterations = iterations
+        self.scope = scope
+        self.uniform_loss = sum(map(math.log, clusters)) / len(clusters)
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        parts = concat(self.backbone, batch.views)                                   # V x [B, F]
+        z = F.normalize(self.projector(torch.cat(parts)), dim=1)                     # [V * B, D]
+        s = [prototypes(z) for prototypes in self.prototypes]                        # H x [V * B, K]
+        targets = self.assignments[:, batch.index]                                   # [H, B]
+        loss = cluster_prediction(s, targets, self.labelled(targets, z.dtype), self.temperature)
+        remembered = z.detach().chunk(len(parts))[: self.banks]                      # 2 x [B, D]
+        self.memory.update(gather(batch.index), [gather(view) for view in remembered])
+        return {"loss": loss, "features": parts[0]}
+
+    def labelled(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """``[H]`` samples with a label; of all processes, their mean."""
+        count = (targets >= 0).sum(1).to(dtype)
+        if self.scope == "rank":
+            return count.clamp_min(1)
+        return sum_over_ranks(count).clamp_min(1) / world_size()
+
+    def on_train_epoch_start(self) -> None:
+        epoch = self.trainer.current_epoch
+        if epoch == 0:
+            self.memory.fill(self.extract(nn.Sequential(self.backbone, self.projector)))
+        self.cluster(Draw(stream_key(self.seed, "clusters", epoch), None))
+
+    @torch.no_grad()
+    def cluster(self, draw: Draw) -> None:
+        """Cluster what the last epoch saw (``cluster_memory``)."""
+        index = self.memory.seen.nonzero().flatten()                                 # [M]
+        self.assignments.fill_(NONE)
+        for h, prototypes in enumerate(self.prototypes):
+            if len(index) < prototypes.out_features:
+                raise ValueError(f"method.clusters: {prototypes.out_features} of the {len(index)} samples of an epoch")
+            z = self.memory.rows(h, index)                                           # [M, D]
+            start = z[draw.permutation(len(z), h)[: prototypes.out_features].to(z.device)]
+            centroids, self.assignments[h, index] = spherical_kmeans(z, start, self.iterations)
+            prototypes.weight.copy_(centroids)
+        self.memory.forget()
+
+
+def _check(clusters: Sequence[int], scope: str, remembered: int) -> None:
+    if not clusters or not 2 <= min(clusters) <= max(clusters) <= remembered:
+        raise ValueError(
+            f"method.clusters={list(clusters)}: wanted one number or more, each 2 to {remembered}, the samples of an "
+            f"epoch; try method.clusters={[max(remembered // 50, 2)] * max(len(clusters), 1)}"
+        )
+    if scope not in SCOPES:
+        raise ValueError(f"method.scope={scope}: {nearest(scope, SCOPES)}")

@@ -1,0 +1,18 @@
+"""Dropout whose masks come from the draws of a batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ssl_zoo.augmentations.rng import Draw
+
+
+def dropout(x: Tensor, share: float, draw: Draw) -> Tensor:
+    """Set this share of the entries of ``[B, ...]`` to 0 and divide the others by the rest, as ``nn.Dropout``.
+
+    The masks belong to samples: they do not depend on the number of processes, nor on what ran before.
+    """
+    if not share:
+        return x
+    kept = draw.uniform("kept", *x.shape[1:]).to(x.device) >= share
+    return x * kept / (1 - share)
