@@ -1,0 +1,134 @@
+"""MSN: a view with patches missing is assigned to the same prototypes as the whole view."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.base import Backbone, Tokens
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather, mean_over_ranks, own_rows, world_size
+from ssl_zoo.losses.masked_siamese import (
+    assignment_cross_entropy,
+    log_assignments,
+    mean_entropy,
+    missing_entropy,
+    sharpened,
+)
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.prototypes import Prototypes
+from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.optim.schedules import Linear, Schedule, value
+
+
+class MSN(Method):
+    """Masked siamese networks, Assran et al. 2022, https://arxiv.org/abs/2204.07141 (eq. 1-2, algorithm 1).
+
+    As facebookresearch/msn@4388dc1: the first view is the teacher's, all others are anchors; patches are dropped from
+    anchors of the first view's size alone, the same ones for the whole batch; prototypes are normalised in the loss.
+    The authors clip the encoder's gradients only; here ``trainer.clip`` counts the prototypes' too.
+
+    Args:
+        projector: Three layers with batch norm and GELU; part of the teacher.
+        prototypes: K.
+        temperature: Of the assignments, > 0.
+        target_temperature: To whose inverse power targets are raised, > 0.
+        patch_drop: Share of the patches that is dropped, 0 to below 1; ``floor(N * (1 - patch_drop))`` stay.
+        iterations: Of Sinkhorn-Knopp on the targets; 0: none.
+        me_max: Weight of the entropy that the mean assignment lacks.
+        entropy: Weight of the entropy of each assignment.
+        label_smoothing: Share of every assignment that is spread over all prototypes.
+        momentum: Of the teacher; updated after the optimizer's step, from the new weights.
+        sum_prototype_gradients: Add the prototypes' gradients over processes instead of averaging them, as the authors'
+            code does: they then grow with the number of processes.
+    """
+
+    views_allowed = (None, None)
+    needs_tokens = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        prototypes: int = 1024,
+        temperature: float = 0.1,
+        target_temperature: float | Schedule = 0.25,
+        patch_drop: float = 0.15,
+        iterations: int = 3,
+        me_max: float = 1.0,
+        entropy: float = 0.0,
+        label_smoothing: float = 0.0,
+        momentum: float | Schedule = Linear(0.996, 1.0, stretch=1.25),  # noqa: B008  (frozen dataclass)
+        sum_prototype_gradients: bool = False,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        if not 0 <= patch_drop < 1:
+            raise ValueError(f"method.patch_drop={patch_drop:g}: the share of dropped patches wants 0 to below 1")
+        self.projector = projector(backbone.out_features)
+        self.prototypes = Prototypes(self.projector.out_features, prototypes)
+        if sum_prototype_gradients:  # DDP divides by the number of processes afterwards
+            self.prototypes.weight.register_hook(lambda gradient: gradient * world_size())
+        self.teacher = EMA(backbone)
+        self.teacher_projector = EMA(self.projector)
+        self.temperature = temperature
+        self.target_temperature = target_temperature
+        self.patch_drop = patch_drop
+        self.iterations = iterations
+        self.me_max = me_max
+        self.entropy = entropy
+        self.label_smoothing = label_smoothing
+        self.momentum = momentum
+        self.uniform_loss = math.log(prototypes)
+
+    @property
+    def encoder(self) -> Backbone:
+        """The teacher's backbone, which the authors evaluate."""
+        return cast(Backbone, self.teacher.net)
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        whole, *anchors = batch.views
+        with torch.no_grad():
+            tokens = self.encoder.forward_tokens(whole)
+            h = class_of(tokens)                                                     # [B, F]
+            targets = self.targets(self.teacher_projector(h))                        # [B, K]
+        patches = tokens.patches.shape[1]
+        order = batch.rng.shared("patch_drop").permutation(patches)                  # [N]
+        kept = order[: math.floor(patches * (1 - self.patch_drop))]
+
+        def embed(view: Tensor) -> Tensor:
+            keep = kept.expand(len(view), -1) if view.shape[1:] == whole.shape[1:] else None
+            return self.projector(class_of(self.backbone.forward_tokens(view, keep)))
+
+        z = torch.cat(concat(embed, anchors))                                        # [V * B, D]
+        log_p = self.assign(z)                                                       # [V * B, K]
+        cross_entropy = assignment_cross_entropy(log_p, targets)
+        me_max = missing_entropy(mean_over_ranks(log_p.exp().mean(0)))
+        entropy = mean_entropy(log_p)
+        loss = cross_entropy + self.me_max * me_max + self.entropy * entropy
+        terms = {"cross_entropy": cross_entropy, "me_max": me_max, "entropy": entropy}
+        return {"loss": loss, "features": h, **terms}
+
+    def assign(self, z: Tensor) -> Tensor:
+        return log_assignments(z, self.prototypes.weight, self.temperature, self.label_smoothing)
+
+    def targets(self, z: Tensor) -> Tensor:
+        """Sharpened, balanced assignments ``[B, K]`` of the teacher's embeddings ``[B, D]``."""
+        log_p = gather(self.assign(z))                                               # [W * B, K]
+        return own_rows(sharpened(log_p, value(self.target_temperature, self.progress), self.iterations))
+
+    def after_step(self) -> None:
+        momentum = value(self.momentum, self.progress)
+        self.teacher.update(self.backbone, momentum)
+        self.teacher_projector.update(self.projector, momentum)
+
+
+def class_of(tokens: Tokens) -> Tensor:
+    """``[B, F]``: the class token, or the mean of the patches in a network without one."""
+    return tokens.patches.mean(1) if tokens.cls is None else tokens.cls

@@ -1,0 +1,81 @@
+"""MSN: which patches the anchors see, and what the teacher is for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ssl_zoo import config
+from ssl_zoo.errors import ConfigError
+from tests.helpers import ROWS, tiny_batch, tiny_method, train_step, view_sizes
+
+
+def test_patches_are_dropped_from_the_large_anchor_alone_and_the_same_for_all_images():
+    method, sizes = tiny_method("msn", ["method.patch_drop=0.3"]), view_sizes("msn")
+    seen = []
+    inner = method.backbone.forward_tokens
+
+    def spy(view, keep=None):
+        seen.append((view.shape[-1], len(view), keep))
+        return inner(view, keep)
+
+    method.backbone.forward_tokens = spy
+    method.training_loss(tiny_batch(sizes))
+    (side, rows, keep), (focal, focal_rows, none) = seen
+    assert (side, rows, focal, focal_rows) == (16, ROWS, 8, 4 * ROWS) and none is None
+    assert keep.shape == (ROWS, math.floor(64 * 0.7)) and (keep == keep[0]).all()
+    assert len(set(keep[0].tolist())) == keep.shape[1]
+
+
+def test_the_encoder_is_the_teacher_and_has_no_gradient():
+    method = tiny_method("msn")
+    assert method.encoder is method.teacher.net
+    out = method.training_loss(tiny_batch(view_sizes("msn")))
+    assert not out["features"].requires_grad
+    torch.testing.assert_close(out["features"], method.embed(tiny_batch(view_sizes("msn")).views[0]).detach())
+
+
+def test_uniform_assignments_cost_ln_k():
+    method = tiny_method("msn", ["method.temperature=1e6"])
+    loss = method.training_loss(tiny_batch(view_sizes("msn")))["loss"].item()
+    assert method.uniform_loss == math.log(method.prototypes.out_features)
+    assert loss == pytest.approx(method.uniform_loss, rel=1e-4)
+
+
+def test_the_weights_of_the_terms():
+    out = tiny_method("msn", ["method.me_max=2.0", "method.entropy=0.5"]).training_loss(tiny_batch(view_sizes("msn")))
+    wanted = out["cross_entropy"] + 2 * out["me_max"] + 0.5 * out["entropy"]
+    torch.testing.assert_close(out["loss"], wanted)
+
+
+def test_one_process_has_nothing_to_sum():
+    steps = [train_step(tiny_method("msn", [f"method.sum_prototype_gradients={flag}"]), tiny_batch(view_sizes("msn")))
+             for flag in ("true", "false")]
+    assert torch.equal(*(out["gradients"]["prototypes.weight"] for out in steps))
+
+
+def test_a_network_without_class_token_is_read_by_its_patches():
+    method = tiny_method("msn", ["backbone=vit_patches"])
+    assert math.isfinite(train_step(method, tiny_batch(view_sizes("msn")))["loss"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("method.patch_drop=1.0", "method.patch_drop=1: the share of dropped patches wants 0 to below 1"),
+        ("backbone=resnet8", "MSN needs a vision transformer: backbone 'resnet8' has no tokens"),
+    ],
+)
+def test_what_cannot_work_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny_method("msn", [given], tiny=False)
+
+
+def test_the_large_recipe_is_the_authors():
+    cfg = config.plain(config.load(["data=imagenet", "method=msn", "backbone=vit_small"]))
+    assert [view.get("count") for view in cfg["augmentation"]["views"]] == [2, 10]
+    rates = cfg["optimizer"]["values"]["lr"]
+    assert [rates[key] for key in ("peak", "start", "end", "offset", "stretch")] == [1e-3, 2e-4, 1e-6, 1, 1.25]
+    assert cfg["optimizer"]["rules"]["prototypes"]["weight_decay"] == 0 and cfg["trainer"]["clip"]["value"] == 3.0
