@@ -1,0 +1,1 @@
+"""Which patches a method hides: draws come in as arguments, masks go out."""
