@@ -1,4 +1,4 @@
-"""Names a collapse of the features while the run can still be stopped."""
+"""Names a collapse of the features, or of what the loss compares, while the run can still be stopped."""
 
 from __future__ import annotations
 
@@ -47,14 +47,32 @@ def effective_rank(features: Tensor) -> Tensor:
     return entropy.exp() * (values.sum() > 0)
 
 
+def information(assignments: Tensor) -> tuple[Tensor, Tensor]:
+    """How much the assignments ``[B, K]`` tell of the sample, and the entropy of their mean; both in nats.
+
+    The first is the mutual information of sample and cluster: the entropy of the mean row less the mean entropy of the
+    rows. It is 0 when all rows are alike: uniform (then the second is ln K), or all at one cluster (then it is 0).
+    """
+    p = assignments.double()
+    p = p / p.sum(1, keepdim=True)
+    whole = torch.special.entr(p.mean(0)).sum()
+    return whole - torch.special.entr(p).sum(1).mean(), whole
+
+
 class Collapse(pl.Callback):
     """Watch the features of a training batch every N steps; name each kind of collapse once, with what to change.
 
-    Logs ``collapse/std`` (:func:`spread`) and ``collapse/rank`` (:func:`effective_rank`) of the global batch.
+    Logs ``collapse/std`` (:func:`spread`) and ``collapse/rank`` (:func:`effective_rank`) of the global batch. A method
+    may return ``embeddings`` ``[B, D]``, which its loss compares, and ``assignments`` ``[B, K]``, its targets: they go
+    long before the features do. Logged as ``collapse/embedding_std``, ``_rank`` and ``collapse/information``.
 
     Args:
         every_n_steps: Optimizer steps between readings; nothing is computed in between.
-        patience: Readings in a row before a warning.
+        patience: Readings in a row before a warning about features or the loss.
+        early_patience: Readings in a row before a warning about embeddings or assignments.
+        shrunk_below: Share of their highest spread or rank so far under which embeddings count as collapsed.
+        informed_above: Share of the most that assignments could tell (ln of the smaller of K and rows) under which they
+            count as collapsed.
         constant_below: ``collapse/std`` under which the output counts as constant.
         dead_above: Share of dimensions without any variation above which the features count as dead.
         uniform_within: Relative distance of the loss from the method's ``uniform_loss`` (ln K) that counts as stuck.
@@ -65,6 +83,9 @@ class Collapse(pl.Callback):
         self,
         every_n_steps: int = 10,
         patience: int = 20,
+        early_patience: int = 5,
+        shrunk_below: float = 0.35,
+        informed_above: float = 0.004,
         constant_below: float = 0.01,
         dead_above: float = 0.5,
         uniform_within: float = 0.002,
@@ -72,12 +93,16 @@ class Collapse(pl.Callback):
     ) -> None:
         self.every_n_steps = every_n_steps
         self.patience = patience
+        self.early_patience = early_patience
+        self.shrunk_below = shrunk_below
+        self.informed_above = informed_above
         self.constant_below = constant_below
         self.dead_above = dead_above
         self.uniform_within = uniform_within
         self.max_rows = max_rows
         self.latest: dict[str, float] = {}
         self._streak: dict[str, int] = {}
+        self._highest: dict[str, float] = {}
         self._read_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, method: Any) -> None:
@@ -86,13 +111,20 @@ class Collapse(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, method: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         step = trainer.global_step
+        told = outputs if isinstance(outputs, dict) else {}
+        if step == 1 and not self._highest and "embeddings" in told:  # from where they fall
+            self._shape(gather(told["embeddings"].detach().float())[: self.max_rows])
         if step == self._read_at or step % self.every_n_steps:  # the first: other micro-batches of the same step
             return
         self._read_at = step
         features = gather(batch_features(method, outputs, batch))[: self.max_rows]
         self.latest, dead = self._measure(features)
+        if "embeddings" in told:
+            self._judge_embeddings(gather(told["embeddings"].detach().float())[: self.max_rows])
+        if "assignments" in told:
+            self._judge_assignments(gather(told["assignments"].detach().float())[: self.max_rows])
         method.report(self.latest)
-        loss = outputs.get("loss") if isinstance(outputs, dict) else None
+        loss = told.get("loss")
         # Lightning hands out the loss divided by the number of micro-batches.
         loss = None if loss is None else float(loss) * trainer.accumulate_grad_batches
         self._judge(dead, loss, method, len(features))
@@ -108,6 +140,53 @@ class Collapse(pl.Callback):
         dead = (features.std(0, correction=0) <= 1e-6 * scale).float().mean()
         std, rank, share = torch.stack([spread(features), effective_rank(features).float(), dead]).tolist()
         return {"collapse/std": std, "collapse/rank": rank}, share
+
+    def _shape(self, embeddings: Tensor) -> dict[str, float]:
+        """Spread and rank of the embeddings; the highest so far are kept."""
+        shape, _ = self._measure(embeddings)
+        now = {name: shape[f"collapse/{name}"] for name in ("std", "rank")}
+        self._highest = {name: max(self._highest.get(name, 0.0), value) for name, value in now.items()}
+        return now
+
+    def _judge_embeddings(self, embeddings: Tensor) -> None:
+        now = self._shape(embeddings)
+        self.latest |= {f"collapse/embedding_{name}": value for name, value in now.items()}
+        # A batch of few rows has a low rank by itself.
+        low = {name: value < self.shrunk_below * self._highest[name] and len(embeddings) >= 16
+               for name, value in now.items()}
+        words = {name: f"fell from {self._highest[name]:.{digits}f} to {now[name]:.{digits}f}"
+                 for name, digits in (("std", 2), ("rank", 1))}
+        self._count("alike", low["std"], (
+            f"the embeddings that the loss compares become alike (their spread {words['std']}): every image gets the "
+            "same one. Nothing keeps them apart: give the method its predictor (method.predictor) and its "
+            "stop-gradient or teacher back, or lower the learning rate (optimizer.values.lr)"
+        ), self.early_patience)
+        self._count("directions", low["rank"] and not low["std"], (
+            f"the embeddings that the loss compares use few directions (their effective rank {words['rank']}): images "
+            "are told apart by few numbers only. Stop the gradient of the targets (method.stop_gradient=true, or a "
+            "teacher), raise the weight of a variance or decorrelation term, or lower the learning rate "
+            "(optimizer.values.lr)"
+        ), self.early_patience)  # fmt: skip
+
+    def _judge_assignments(self, assignments: Tensor) -> None:
+        rows, clusters = assignments.shape
+        if assignments.device.type == "mps":  # has no float64
+            assignments = assignments.cpu()
+        told, whole = torch.stack(information(assignments)).tolist()
+        most = math.log(min(rows, clusters))
+        self.latest["collapse/information"] = told
+        nothing = rows >= 16 and told < self.informed_above * most
+        uniform = whole > 0.5 * math.log(clusters)
+        self._count("shared", nothing and uniform, (
+            f"every image is assigned to all {clusters} clusters alike (the assignments tell {told:.3f} of {most:.2f} "
+            "nats about the image): the targets are uniform, and the loss goes to ln K. Lower epsilon "
+            "(method.epsilon) or the temperature of the targets, or use fewer prototypes"
+        ), self.early_patience)
+        self._count("one", nothing and not uniform, (
+            f"all images are assigned to the same few of {clusters} clusters (the assignments tell {told:.3f} of "
+            f"{most:.2f} nats about the image). Centre or balance the targets (method.centring=true, Sinkhorn), or "
+            "raise their temperature"
+        ), self.early_patience)  # fmt: skip
 
     def _judge(self, dead: float, loss: float | None, method: Any, rows: int) -> None:
         std, rank = self.latest["collapse/std"], self.latest["collapse/rank"]
@@ -132,19 +211,21 @@ class Collapse(pl.Callback):
             "assignments, use fewer prototypes, freeze the prototypes for longer, or lower the learning rate"
         ))  # fmt: skip
 
-    def _count(self, kind: str, seen: bool, words: str) -> None:
+    def _count(self, kind: str, seen: bool, words: str, patience: int | None = None) -> None:
         """Warn at the reading that completes the streak; a kind that was named keeps its count and stays silent."""
+        patience = patience or self.patience
         count = self._streak.get(kind, 0)
-        if count >= self.patience:
+        if count >= patience:
             return
         self._streak[kind] = count + 1 if seen else 0
-        if self._streak[kind] == self.patience:
-            steps = self.patience * self.every_n_steps
+        if self._streak[kind] == patience:
+            steps = patience * self.every_n_steps
             rank_zero_warn(f"collapse, for {steps} steps: {words}.", category=UserWarning)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"latest": dict(self.latest), "streak": dict(self._streak)}
+        return {"latest": dict(self.latest), "streak": dict(self._streak), "highest": dict(self._highest)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.latest = dict(state_dict["latest"])
         self._streak = dict(state_dict["streak"])
+        self._highest = dict(state_dict.get("highest", {}))  # checkpoints of earlier versions have none

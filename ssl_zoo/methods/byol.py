@@ -18,7 +18,8 @@ class BYOL(Method):
     """BYOL, Grill et al. 2020, https://arxiv.org/abs/2006.07733 (eq. 1-4).
 
     Args:
-        projector, predictor: 4096-256 with batch norm in the hidden layer.
+        projector, predictor: 4096-256 with batch norm in the hidden layer; ``norm=layer`` or ``none`` and a backbone
+            without batch norm are those of https://arxiv.org/abs/2010.10241. Without a predictor (None) it collapses.
         momentum: Of the teacher; updated after the optimizer's step, from the new weights.
         redraw_teacher: Start the teacher from other random weights than the student's, as the authors' code does.
     """
@@ -28,23 +29,24 @@ class BYOL(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        predictor: Head,
+        predictor: Head | None,
         momentum: float | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
         redraw_teacher: bool = True,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
-        self.predictor = predictor(self.projector.out_features)
-        same_width(self.projector, self.predictor)
+        self.predictor = nn.Identity() if predictor is None else predictor(self.projector.out_features)
+        same_width(self.projector, self.projector if predictor is None else self.predictor)
         self.teacher = EMA(nn.Sequential(backbone, self.projector), reinit=redraw_teacher)
         self.momentum = momentum
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]
-        p = [self.predictor(self.projector(x)) for x in h]                           # 2 x [B, D]
+        z = [self.projector(x) for x in h]                                           # 2 x [B, D]
+        p = [self.predictor(x) for x in z]                                           # 2 x [B, D]
         t = [self.teacher(view) for view in batch.views]                             # 2 x [B, D], no grad
         loss = cosine_regression(p[0], t[1]) + cosine_regression(p[1], t[0])
-        return {"loss": loss, "features": h[0]}
+        return {"loss": loss, "features": h[0], "embeddings": z[0]}
 
     def after_step(self) -> None:
         self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))

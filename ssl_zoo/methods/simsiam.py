@@ -41,4 +41,4 @@ class SimSiam(Method):
         p = [self.predictor(x) for x in z]                                           # 2 x [B, D]
         t = [x.detach() for x in z] if self.stop_gradient else z                     # 2 x [B, D]
         loss = (negative_cosine(p[0], t[1]) + negative_cosine(p[1], t[0])) / 2
-        return {"loss": loss, "features": h[0]}
+        return {"loss": loss, "features": h[0], "embeddings": z[0]}

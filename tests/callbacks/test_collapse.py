@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_zoo.callbacks.collapse import Collapse, effective_rank, spread
+from ssl_zoo.callbacks.collapse import Collapse, effective_rank, information, spread
 from ssl_zoo.data.batch import Batch
 from tests.callbacks.tiny import Rows, fake_method, fake_trainer, fit
 
@@ -103,3 +103,66 @@ def test_what_was_named_stays_named_after_a_resume() -> None:
     assert len(read(first, torch.ones(16, 8), 2)) == 1
     resumed.load_state_dict(first.state_dict())
     assert read(resumed, torch.ones(16, 8), 5, start=2) == []
+
+
+def told(collapse: Collapse, times: int, start: int = 0, **said: Tensor) -> list[str]:
+    """Messages of ``times`` readings of what a method reports beside healthy features."""
+    watched = fake_method()
+    batch = Batch([HEALTHY], torch.arange(len(HEALTHY)), None, rng=None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(start + 1, start + times + 1):
+            outputs = {"loss": torch.tensor(1.0), "features": HEALTHY, **said}
+            collapse.on_train_batch_end(fake_trainer(global_step=step), watched, outputs, batch, 0)
+    return [str(warning.message) for warning in caught]
+
+
+def quick() -> Collapse:
+    return Collapse(every_n_steps=1, early_patience=3)
+
+
+def test_embeddings_that_become_alike_are_named_while_the_features_differ() -> None:
+    collapse = quick()
+    assert told(collapse, 4, embeddings=HEALTHY) == []
+    assert told(collapse, 2, start=4, embeddings=HEALTHY * 0.05 + 1) == []
+    (message,) = told(collapse, 5, start=6, embeddings=HEALTHY * 0.05 + 1)
+    assert "become alike (their spread fell from 0.9" in message and "to 0.05)" in message
+    assert "method.predictor" in message and "collapse, for 3 steps" in message
+
+
+def test_embeddings_that_lose_their_directions_are_named() -> None:
+    collapse = quick()
+    told(collapse, 1, embeddings=HEALTHY)
+    (message,) = told(collapse, 5, start=1, embeddings=HEALTHY[:, :4] @ HEALTHY[:4])
+    assert "use few directions (their effective rank fell from 2" in message and "method.stop_gradient=true" in message
+    assert told(quick(), 9, embeddings=HEALTHY[:, :1]) == []  # few from the start: nothing has fallen
+
+
+def test_assignments_that_tell_nothing_are_named_by_their_kind() -> None:
+    clusters = 16
+    one_hot = torch.eye(clusters)
+    alike, same, balanced = one_hot.mean(0).expand(64, -1), one_hot[3].expand(64, -1), one_hot.repeat(4, 1)
+    (message,) = told(quick(), 5, assignments=alike)
+    assert "every image is assigned to all 16 clusters alike (the assignments tell 0.000 of 2.77 nats" in message
+    assert "method.epsilon" in message
+    (message,) = told(quick(), 5, assignments=same)
+    assert "all images are assigned to the same few of 16 clusters" in message and "method.centring=true" in message
+    assert told(quick(), 5, assignments=balanced) == []
+
+
+def test_information_is_ln_k_for_balanced_hard_assignments() -> None:
+    for value, wanted in zip(information(torch.eye(8).repeat(3, 1)), (math.log(8), math.log(8)), strict=True):
+        assert value.item() == pytest.approx(wanted)
+    # Half of the rows say (1, 0), half (1/2, 1/2): H(3/4, 1/4) less half of ln 2.
+    mixed = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    whole = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    got, mean = information(mixed)
+    assert (got.item(), mean.item()) == (pytest.approx(whole - math.log(2) / 2), pytest.approx(whole))
+
+
+def test_the_height_from_which_embeddings_fall_survives_a_resume() -> None:
+    first, resumed = quick(), quick()
+    told(first, 1, embeddings=HEALTHY)
+    resumed.load_state_dict(first.state_dict())
+    assert len(told(resumed, 3, start=1, embeddings=HEALTHY * 0.05 + 1)) == 1
+    assert resumed.latest["collapse/embedding_std"] < 0.06 and "collapse/embedding_rank" in resumed.latest
