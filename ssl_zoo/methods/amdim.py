@@ -1,0 +1,120 @@
+"""AMDIM: a view as a whole tells every place of the other view from all others; YADIM: places tell places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from ssl_zoo.augmentations.rng import BatchRNG
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.levels import vector_and_maps, widths_of
+from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.distributed import gather, rank
+from ssl_zoo.losses.local_contrast import clipped_cross_entropy, local_nce
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.heads import MLP, Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class AMDIM(Method):
+    """AMDIM, Bachman et al. 2019, https://arxiv.org/abs/1906.00910 (eq. 2-5), as Philip-Bachman/amdim-public@8754ae1.
+
+    A view has levels: level 0 is the whole of it, level i the map of ``layers[i - 1]``. A comparison (s, t) contrasts a
+    vector of level s (of a map: one drawn place) with all places of level t of the other view, in both directions.
+    The authors' encoder has maps of 5 x 5 and 7 x 7 and ends in a batch norm; here any network with maps or tokens
+    serves: its maps are averaged down to ``grids``, and a block that ends in a batch norm stands behind every level,
+    also behind the whole, which theirs compares as it is. What is evaluated is the backbone.
+
+    YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself. No code of it is public; what is said
+    of it here is from memory of the paper.
+
+    Args:
+        block: Called with the width of a level: into the common space.
+        layers: Of the backbone, counted from the end: -1 is the last.
+        grids: Largest side of the map of each layer; null: as it is.
+        comparisons: Pairs of levels (source, target).
+        clip: Soft limit of the scores; null: none.
+        penalty: Of the mean squared score, before the limit.
+        classifiers: Train the authors' two classifiers on detached features inside the method (without their dropout);
+            needs labels. The zoo's probes do without.
+
+    Raises:
+        ConfigError: If the backbone has neither maps nor tokens.
+        ValueError: If levels are compared that do not exist, or classifiers have no labels.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        data_info: DataInfo,
+        block: Head,
+        layers: Sequence[int] = (-1, -2),
+        grids: Sequence[int | None] = (5, 7),
+        comparisons: Sequence[Sequence[int]] = ((0, 1), (0, 2), (1, 1)),
+        clip: float | None = 20.0,
+        penalty: float = 0.05,
+        classifiers: bool = False,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        self.layers, self.grids = list(layers), list(grids)
+        self.comparisons = [(source, target) for source, target in comparisons]
+        self.used = sorted({level for pair in self.comparisons for level in pair})
+        if len(self.grids) != len(self.layers) or not set(self.used) <= set(range(len(self.layers) + 1)):
+            raise ValueError(
+                f"method.layers={self.layers}, method.grids={self.grids}, method.comparisons={self.comparisons}: "
+                f"wanted a grid for each layer, and comparisons of the levels 0 (the whole) to {len(self.layers)}"
+            )
+        widths = widths_of(backbone, data_info.channels, data_info.image_size, self.layers, self.used)
+        self.blocks = nn.ModuleDict({str(level): block(widths[level]) for level in self.used})
+        self.limit, self.penalty = clip, penalty
+        self.classifiers = nn.ModuleList()
+        if classifiers:
+            if data_info.classes is None:
+                raise ValueError("method.classifiers=true needs labels, and the data has none; set it to false")
+            self.classifiers.append(MLP(widths[0], [1024], data_info.classes, bias=False, last_bias=True))
+            self.classifiers.append(MLP(widths[0], [], data_info.classes, last_bias=True))
+
+    def levels(self, view: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Features ``[B, F]``, and the levels that are compared, in the common space: ``[B, D, h, w]``."""
+        raw = vector_and_maps(self.backbone, view, self.layers)
+        small = [x if grid is None else _at_most(x, grid) for x, grid in zip(raw, [None, *self.grids], strict=True)]
+        return raw[0].flatten(1), {level: self.blocks[str(level)](small[level]) for level in self.used}
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h, seen = zip(*[self.levels(view) for view in batch.views], strict=True)     # 2 x [B, F], 2 x levels
+        targets = {target for _, target in self.comparisons}
+        keys = [{t: gather(levels[t].flatten(2)) for t in targets} for levels in seen]       # 2 x [W * B, D, L]
+        terms, penalties = {}, []
+        for s, t in self.comparisons:
+            found = []
+            for v in (0, 1):
+                source = self.vector(seen[v][s], batch.rng, f"source{s}_view{v}")        # [B, D]
+                found.append(local_nce(source, keys[1 - v][t], rank() * len(source), self.limit, self.penalty))
+            terms[f"nce_{s}_to_{t}"] = -torch.stack([share.mean() for share, _ in found]).mean()
+            penalties += [penalty for _, penalty in found]
+        terms["penalty"] = torch.stack(penalties).sum() / 2
+        if len(self.classifiers):
+            terms["classifiers"] = self.classify(torch.cat(h).detach(), batch.label)
+        return {"loss": torch.stack(list(terms.values())).sum(), "features": h[0], **terms}
+
+    def vector(self, level: Tensor, rng: BatchRNG, name: str) -> Tensor:
+        """``[B, D, h, w]`` -> ``[B, D]``: one place of each image, as drawn (row by row)."""
+        places = level.flatten(2)
+        if places.shape[2] == 1:
+            return places[:, :, 0]
+        drawn = rng.sample(name).integers("place", places.shape[2])                  # [B]
+        return places[torch.arange(len(places)), :, drawn]
+
+    def classify(self, h: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None  # the data has classes
+        losses = [clipped_cross_entropy(classifier(h), label.repeat(2)) for classifier in self.classifiers]
+        return torch.stack(losses).sum()
+
+
+def _at_most(x: Tensor, side: int) -> Tensor:
+    """Average a map ``[B, C, h, w]`` down to at most ``side`` on each side."""
+    return adaptive_avg_pool2d(x, (min(side, x.shape[2]), min(side, x.shape[3])))

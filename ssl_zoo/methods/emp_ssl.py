@@ -1,0 +1,74 @@
+"""EMP-SSL: many patches of an image agree with their mean, and the patches of a batch fill the space."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.distributed import gather
+from ssl_zoo.losses.coding_rate import patch_agreement, total_coding_rate
+from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.heads import Head
+from ssl_zoo.optim.recipe import OptimizerRecipe
+
+
+class EMPSSL(Method):
+    """EMP-SSL, Tong et al. 2023, https://arxiv.org/abs/2304.03977 (eq. 2-4), as main.py of tsb0601/EMP-SSL.
+
+    Every view is a patch of fixed size; their number is the augmentation's (20 to 200 by the authors). All patches are
+    embedded in one forward, so that batch norm sees them together. The code decides where it and the paper differ:
+    weight 200 on the agreement, which is a mean over patches, and the rate is a mean over them too.
+
+    Args:
+        projector: Three layers with batch norm; the authors evaluate its first one, here the backbone is.
+        invariance: Weight of the agreement of patches.
+        rate: Weight of the total coding rate.
+        distortion: Of the rate, > 0.
+        bag: At evaluation the mean over ``bag * bag`` windows of half the image's side, each brought to the size of the
+            view, for networks trained on enlarged patches (the authors: 128 random ones); 0: the image as it is.
+    """
+
+    views_allowed = (None, None)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        optimizer: OptimizerRecipe,
+        projector: Head,
+        invariance: float = 200.0,
+        rate: float = 1.0,
+        distortion: float = 0.2,
+        bag: int = 0,
+    ) -> None:
+        super().__init__(backbone, optimizer)
+        if bag < 0:
+            raise ValueError(f"method.bag={bag}: wanted 0 (the whole image) or the number of windows along each side")
+        self.projector = projector(backbone.out_features)
+        self.invariance = invariance
+        self.rate = rate
+        self.distortion = distortion
+        self.bag = bag
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        h = torch.cat(concat(self.backbone, batch.views))                            # [V * B, F]
+        z = normalize(self.projector(h), dim=1).unflatten(0, (len(batch.views), -1))         # [V, B, D]
+        everyone = gather(z.transpose(0, 1)).transpose(0, 1)                         # [V, W * B, D]
+        agreement = patch_agreement(z)
+        rate = total_coding_rate(everyone, self.distortion).mean()
+        loss = -self.invariance * agreement - self.rate * rate
+        return {"loss": loss, "features": h.chunk(len(batch.views))[0], "agreement": agreement, "rate": rate}
+
+    def embed(self, view: Tensor) -> Tensor:
+        if not self.bag:
+            return self.backbone(view)
+        side = view.shape[-1] // 2
+        starts = torch.linspace(0, view.shape[-1] - side, self.bag).long().tolist()
+        windows = [view[:, :, top : top + side, left : left + side] for top, left in product(starts, starts)]
+        large = [interpolate(x, view.shape[-2:], mode="bilinear", antialias=True) for x in windows]
+        return torch.stack([self.backbone(x) for x in large]).mean(0)

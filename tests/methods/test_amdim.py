@@ -1,0 +1,58 @@
+"""AMDIM and YADIM: levels of any network, one flip for both views, the authors' classifiers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssl_zoo import config
+from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.augmentations.views import ViewPipeline
+from ssl_zoo.errors import ConfigError
+from tests.helpers import TINY_VIT, tiny_batch, tiny_method, train_step
+
+SIZES = [16, 16]
+
+
+def flips(name: str) -> list[torch.Tensor]:
+    augmentation = config.plain(config.load([f"method={name}", "data=synthetic"]))["augmentation"]
+    pipeline = ViewPipeline(augmentation["views"], augmentation["normalize"])
+    images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
+    _, reports = pipeline(images, Draw(stream_key(0, "train", 0), torch.arange(64)))
+    return [reports[f"{view}/image/flip/flipped"] for view in (0, 1)]
+
+
+def test_one_flip_serves_both_views() -> None:
+    one, other = flips("amdim")
+    assert torch.equal(one, other) and 16 < one.sum() < 48
+    one, other = flips("yadim")
+    assert not torch.equal(one, other)
+
+
+def test_levels_are_the_whole_and_the_last_two_maps_averaged_down() -> None:
+    method = tiny_method("amdim")
+    h, levels = method.levels(tiny_batch(SIZES).views[0])
+    # Maps of 8 x 8 and 4 x 4 (16 px): the last one is smaller than 5 x 5 and stays.
+    assert h.shape == (8, 16) and [x.shape[2:] for x in levels.values()] == [(1, 1), (4, 4), (7, 7)]
+    torch.testing.assert_close(h, method.backbone(tiny_batch(SIZES).views[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vision_transformer_gives_tokens_for_maps() -> None:
+    method = tiny_method("amdim", ["backbone=vit_mini", *TINY_VIT], tiny=False)
+    h, levels = method.levels(tiny_batch(SIZES).views[0])
+    assert h.shape == (8, 16) and [x.shape[2:] for x in levels.values()] == [(1, 1), (5, 5), (7, 7)]
+
+
+def test_the_authors_classifiers_learn_and_leave_the_encoder_alone() -> None:
+    plain, method = tiny_method("amdim"), tiny_method("amdim", ["method.classifiers=true"])
+    outs = [train_step(m, tiny_batch(SIZES)) for m in (plain, method)]
+    assert {name.split(".")[0] for name in outs[1]["gradients"].keys() - outs[0]["gradients"].keys()} == {"classifiers"}
+    for name, gradient in outs[0]["gradients"].items():
+        torch.testing.assert_close(gradient, outs[1]["gradients"][name])
+
+
+def test_wrong_use_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method.comparisons=\[\(0, 3\)\]: wanted a grid for each layer, .* to 2"):
+        tiny_method("amdim", ["method.comparisons=[[0,3]]"])
+    with pytest.raises(ConfigError, match=r"layers=\[-1, -9\]: backbone 'resnet8' has the layers -1 to -3"):
+        tiny_method("amdim", ["method.layers=[-1,-9]"])

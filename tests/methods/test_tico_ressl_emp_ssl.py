@@ -1,0 +1,57 @@
+"""TiCo, ReSSL and EMP-SSL: what their states hold, and what is evaluated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import interpolate, normalize
+
+from ssl_zoo.errors import ConfigError
+from tests.helpers import tiny_batch, tiny_method
+
+SIZES = [16, 16]
+
+
+def test_tico_remembers_second_moments_of_what_it_trained_on() -> None:
+    method = tiny_method("tico")
+    batch = tiny_batch(SIZES)
+    out = method.training_loss(batch)
+    out["loss"].backward()
+    method.on_after_backward()
+    z = normalize(method.projector(method.backbone(batch.views[0])), dim=1)
+    torch.testing.assert_close(method.covariance.moments, 0.1 * z.T @ z / 8, rtol=1e-4, atol=1e-6)
+    assert out["loss"].item() == pytest.approx(out["invariance"].item() + out["contrast"].item())
+
+
+def test_tico_centred_as_in_lightly() -> None:
+    method = tiny_method("tico", ["method.centre=true"])
+    method.training_loss(tiny_batch(SIZES))["loss"].backward()
+    raw = torch.randn(8, 8) + 5
+    torch.testing.assert_close(method.unit(raw), normalize(raw - raw.mean(0), dim=1))
+
+
+def test_ressl_queues_the_weak_view_after_the_backward_pass() -> None:
+    method = tiny_method("ressl")
+    batch, before = tiny_batch(SIZES), method.queue.keys.clone()
+    method.training_loss(batch)["loss"].backward()
+    assert torch.equal(method.queue.keys, before)
+    method.on_after_backward()
+    order = batch.rng.shared("shuffle").permutation(8)
+    keys = normalize(method.teacher(batch.views[1][order])[order.argsort()], dim=1)
+    torch.testing.assert_close(method.queue.keys[:8], keys, rtol=1e-4, atol=1e-5)
+    assert torch.equal(method.queue.keys[8:], before[8:])
+
+
+def test_emp_ssl_averages_windows_at_evaluation() -> None:
+    method, view = tiny_method("emp_ssl", ["method.bag=2"]).eval(), tiny_batch([16]).views[0]
+    corners = [view[:, :, top : top + 8, left : left + 8] for top in (0, 8) for left in (0, 8)]
+    large = [interpolate(x, (16, 16), mode="bilinear", antialias=True) for x in corners]
+    wanted = torch.stack([method.backbone(x) for x in large]).mean(0)
+    torch.testing.assert_close(method.embed(view), wanted)
+    whole = tiny_method("emp_ssl").eval()
+    assert torch.equal(whole.embed(view), whole.backbone(view))
+
+
+def test_emp_ssl_refuses_a_negative_bag() -> None:
+    with pytest.raises(ConfigError, match=r"method.bag=-1: wanted 0 \(the whole image\) or the number of windows"):
+        tiny_method("emp_ssl", ["method.bag=-1"])
