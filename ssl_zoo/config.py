@@ -22,7 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from ssl_zoo.errors import ConfigError, nearest
 
 # What does not change the numbers of a run: two configurations that differ only here continue one another.
-NOT_IN_HASH = ("run_dir", "resume", "report", "callbacks", "logger", "card", "recipe", "expected")
+NOT_IN_HASH = ("run_dir", "resume", "report", "evaluate_every", "callbacks", "logger", "card", "recipe", "expected")
 NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache_size")
 IN_TRAINER_HASH = ("max_epochs", "max_steps", "accumulate", "clip", "precision")
 
@@ -138,7 +138,7 @@ def quick_check(cfg: DictConfig) -> None:
     """
     problems = [*_resolve_problems(cfg)]
     if not problems:
-        problems = [*_batch_problems(cfg), *_data_problems(cfg), *_resume_problems(cfg)]
+        problems = [*_batch_problems(cfg), *_data_problems(cfg), *_resume_problems(cfg), *_callback_problems(cfg)]
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -214,6 +214,15 @@ def _data_problems(cfg: DictConfig) -> Iterator[str]:
     elif layout.get("paths") and not any((path / wanted).exists() for wanted in layout.paths):
         wanted = " or ".join(f"{name}" for name in layout.paths)
         yield f"data.root={root}: found no {wanted} in {path.absolute()}; {layout.hint}"
+
+
+def _callback_problems(cfg: DictConfig) -> Iterator[str]:
+    for name, node in (cfg.callbacks or {}).items():
+        if node and "_target_" not in node:
+            yield (
+                f"callbacks.{name} has settings and no _target_: nothing chose that callback; choose it too "
+                f"(callbacks=[…,{name}]), or leave its settings out"
+            )
 
 
 def _resume_problems(cfg: DictConfig) -> Iterator[str]:

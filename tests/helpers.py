@@ -28,13 +28,14 @@ TINY_VIT = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
 
 def tiny_config(name: str, extra: Sequence[str] = (), tiny: bool = True) -> DictConfig:
     """A method at the small scale, with every head and memory narrow enough for a test of milliseconds."""
-    return deepcopy(_composed(name, (*(tiny_backbone(name) if tiny else []), *extra)))
+    return deepcopy(_composed(name, (*(tiny_backbone(name, (*extra,)) if tiny else []), *extra)))
 
 
 @cache
-def tiny_backbone(name: str) -> list[str]:
+def tiny_backbone(name: str, extra: tuple[str, ...] = ()) -> list[str]:
     """Overrides that make the method's own kind of backbone tiny."""
-    vit = config.load([f"method={name}", *TINY]).backbone._target_.endswith("vit_mini")
+    search = [word for word in extra if word.startswith("hydra.searchpath")]
+    vit = config.load([f"method={name}", *TINY, *search]).backbone._target_.endswith("vit_mini")
     return TINY_VIT if vit else TINY_RESNET
 
 

@@ -169,3 +169,8 @@ def test_several_callbacks_are_chosen_by_a_list() -> None:
     assert list(config.load(["callbacks=[nan_guard,progress]"]).callbacks) == ["nan_guard", "progress"]
     with pytest.raises(ConfigError, match="callbacks=progres: there is no such callbacks; did you mean 'progress'"):
         config.load(["callbacks=[nan_guard,progres]"])
+
+
+def test_settings_of_a_callback_that_nothing_chose() -> None:
+    text = message(["callbacks=collapse", "+callbacks.online_knn.k=5"])
+    assert "callbacks.online_knn has settings and no _target_: nothing chose that callback; choose it too" in text

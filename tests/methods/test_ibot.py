@@ -13,7 +13,8 @@ SIZES = [16, 16, 8]  # two global crops and a local one
 
 
 def test_before_the_first_epoch_of_masks_the_loss_is_dinos_and_the_temperature_waits():
-    method = tiny_method("ibot", ["method.mask_start=1", "method.patch_temperature.warmup_epochs=2"])
+    rise = ["start=0.04", "after.value=0.07", "warmup_epochs=2"]
+    method = tiny_method("ibot", ["method.mask_start=1", *(f"method.patch_temperature.{word}" for word in rise)])
     for step, hides, temperature in ((0, False, 0.04), (4, True, 0.04), (8, True, 0.07)):
         method.progress = Progress(step, 16, 4)
         out = method.training_loss(tiny_batch(SIZES, step))
