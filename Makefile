@@ -17,8 +17,8 @@ help:  ## print this list
 train: $(BASE)  ## install, then train the default job; ARGS="method=byol" changes it
 	@$(PYTHON) train.py $(ARGS)
 
-test: $(DEV)  ## install, then run the fast tests
-	@$(PYTHON) -m pytest -m "not slow" $(ARGS)
+test: $(DEV)  ## install, then run the fast tests, two at a time with one thread each
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" -n 2 $(ARGS)
 
 test-all: $(DEV)  ## install, then run all tests, the slow ones too
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -e ".[notebooks]"

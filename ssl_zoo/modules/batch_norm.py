@@ -35,9 +35,11 @@ class BatchNorm(_BatchNorm):
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
+        if self.group is None and world_size() > 1:
+            return self._across(input, world_size())
         local = len(input)
-        group = self.group or local * world_size()
-        if group == local * world_size() == local:
+        group = self.group or local
+        if group == local and world_size() == 1:
             return super().forward(input)
         if self.interleaved and world_size() > 1:
             raise ValueError("batch_norm: interleaved groups cross processes; use one process or consecutive groups")
@@ -75,19 +77,18 @@ class BatchNorm(_BatchNorm):
         return (out if self.interleaved else out.transpose(0, 1)).reshape(x.shape)
 
     def _across(self, x: Tensor, ranks: int) -> Tensor:
-        """One group over ``ranks`` neighbouring ranks: combine the ranks' means and sums of squares (Chan et al.)."""
-        out, both = _Across.apply(x, self.weight, self.bias, self.eps, ranks)
-        self._track(both, ranks, x.numel() // x.shape[1])
+        """One group over ``ranks`` neighbouring ranks, of different numbers of rows if it is all of them."""
+        out, parts = _Across.apply(x, self.weight, self.bias, self.eps, ranks)
+        self._track(parts.view(-1, ranks, *parts.shape[1:]))
         return out
 
     @torch.no_grad()
-    def _track(self, both: Tensor, ranks: int, count: int) -> None:
+    def _track(self, groups: Tensor) -> None:
+        """Running statistics from ``[groups, ranks, 3, C]``."""
         if self.running_mean is None or self.running_var is None:
             return
-        groups = both.view(-1, ranks, *both.shape[1:])  # [groups, ranks, 2, C]
-        centres = groups[:, :, 0].mean(1)
-        totals = groups[:, :, 1].sum(1) + count * (groups[:, :, 0] - centres[:, None]).square().sum(1)
-        unbiased = totals / max(count * ranks - 1, 1)
+        centres, totals, counts = _combine(groups)  # [groups, C] each
+        unbiased = totals / (counts - 1).clamp(min=1)
         self.running_mean.lerp_(centres.mean(0).to(self.running_mean.dtype), self.momentum or 0.0)
         self.running_var.lerp_(unbiased.mean(0).to(self.running_var.dtype), self.momentum or 0.0)
         self._count()
@@ -110,27 +111,29 @@ class _Across(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         count = x.numel() // x.shape[1]
         mean, variance = _moments(x)
-        both = gather(torch.stack([mean, variance * count])[None])  # [W, 2, C]
-        mine = both[rank() // ranks * ranks :][:ranks]  # [ranks, 2, C]
-        centre = mine[:, 0].mean(0)
-        spread = mine[:, 1].sum(0) + count * (mine[:, 0] - centre).square().sum(0)
-        variance = spread / (count * ranks)
-        ctx.save_for_backward(x, weight, centre, variance)
+        parts = gather(torch.stack([mean, variance * count, torch.full_like(mean, count)])[None])  # [W, 3, C]
+        centre, spread, rows = _combine(parts[rank() // ranks * ranks :][:ranks])
+        variance = spread / rows
+        ctx.save_for_backward(x, weight, centre, variance, rows)
         ctx.eps, ctx.ranks = eps, ranks
-        ctx.mark_non_differentiable(both)
-        return F.batch_norm(x, centre, variance, weight, bias, False, 0.0, eps), both
+        ctx.mark_non_differentiable(parts)
+        if not x.numel():  # torch's kernels take no empty batch; the other ranks have the rows
+            return x.clone(), parts
+        return F.batch_norm(x, centre, variance, weight, bias, False, 0.0, eps), parts
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, centre, variance = ctx.saved_tensors
+        x, weight, centre, variance, rows = ctx.saved_tensors
         scale = torch.ones_like(centre) if weight is None else weight
-        out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            grad.contiguous(), x, scale, centre, variance, None, None, False, ctx.eps, [True, True, True]
-        )
+        out, of_weight, of_bias = grad, torch.zeros_like(centre), torch.zeros_like(centre)
+        if x.numel():
+            out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                grad.contiguous(), x, scale, centre, variance, None, None, False, ctx.eps, [True, True, True]
+            )
         sums = gather(torch.stack([of_weight, of_bias])[None])[rank() // ctx.ranks * ctx.ranks :][: ctx.ranks].sum(0)
         inverse = (variance + ctx.eps).rsqrt()
-        share = -scale * inverse / (x.numel() // x.shape[1] * ctx.ranks)
+        share = -scale * inverse / rows
         slope = share * inverse * sums[0]
         offset = share * sums[1] - slope * centre
         shape = [1, -1] + [1] * (x.dim() - 2)
@@ -138,8 +141,24 @@ class _Across(torch.autograd.Function):
         return out, None if weight is None else of_weight, None if weight is None else of_bias, None, None
 
 
+def _combine(parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, sum of squared distances from it, and number of rows of all ranks together (Chan et al. 1983).
+
+    Args:
+        parts: ``[..., ranks, 3, C]``: the same three of each rank.
+    """
+    means, spreads, counts = parts.unbind(-2)  # [..., ranks, C] each
+    rows = counts.sum(-2)
+    centre = (means * counts).sum(-2) / rows
+    spread = spreads.sum(-2) + (counts * (means - centre.unsqueeze(-2)).square()).sum(-2)
+    return centre, spread, rows
+
+
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``[C]`` mean and biased variance over the rows, in float32 or better."""
+    """``[C]`` mean and biased variance over the rows, in float32 or better; 0 of no rows."""
+    if not x.numel():
+        nothing = x.new_zeros(2, x.shape[1], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
+        return nothing[0], nothing[1]
     if x.device.type == "cpu":  # var_mean over separate dimensions is seven times slower there
         return torch.batch_norm_update_stats(x, None, None, 0.0)
     exact = x if x.dtype == torch.float64 else x.float()

@@ -69,7 +69,8 @@ class DINOHead(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """``[..., in_features]`` -> unit vectors ``[..., bottleneck]``."""
-        return F.normalize(self.mlp(x), dim=-1)
+        rows = self.mlp(x.reshape(-1, x.shape[-1]))  # batch norm takes tokens as samples
+        return F.normalize(rows, dim=-1).view(*x.shape[:-1], rows.shape[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in_features]`` -> scores ``[..., out_features]``."""

@@ -56,7 +56,10 @@ def table(rows: Sequence[Row], files: Mapping[str, Path] | None = None, note: st
         Something for ``rich.console.Console().print``.
     """
     measured = [row for row in rows if row.probe is not None or row.knn is not None]
-    nothing = Text("No labelled validation set: nothing to compare.")
+    nothing = Text(
+        "No accuracy was measured (no labelled validation set, or neither probe nor kNN among the callbacks): nothing "
+        "to compare."
+    )
     parts: list[RenderableType] = [_accuracies(rows) if measured else nothing]
     if note and measured:
         parts.append(Text(note, style="dim"))

@@ -1,9 +1,10 @@
-"""Interleaved groups; consecutive ones are tested with the collectives."""
+"""Interleaved groups, and ranks with different numbers of rows; the rest is tested with the collectives."""
 
 import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.modules.batch_norm import convert
 from tests.pool import GlooPool
 
@@ -35,3 +36,25 @@ def refused() -> str:
 
 def test_interleaved_groups_would_cross_processes(pool: GlooPool) -> None:
     assert all("use one process or consecutive groups" in message for message in pool.run(refused))
+
+
+def uneven(shares: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Output, gradients and statistics for this rank's rows, of which each rank has another number."""
+    start = sum(shares[: rank()]) if world_size() > 1 else 0
+    rows = ROWS[start : start + shares[rank()]] if world_size() > 1 else ROWS
+    x = rows.clone().requires_grad_()
+    norm = convert(nn.BatchNorm2d(3).double())
+    nn.init.constant_(norm.weight, 1.5)
+    out = norm(x)
+    (out**3).sum().backward()
+    return {"out": out.detach(), "x": x.grad, "mean": norm.running_mean, "var": norm.running_var}
+
+
+@pytest.mark.parametrize("shares", [(4, 2), (1, 5), (6, 0)])
+def test_ranks_may_hold_different_numbers_of_rows(pool: GlooPool, shares: tuple[int, ...]) -> None:
+    whole, ranks = uneven(shares), pool.run(uneven, shares)
+    for name in ("out", "x"):
+        torch.testing.assert_close(torch.cat([part[name] for part in ranks]), whole[name], rtol=0, atol=1e-11)
+    for part in ranks:
+        for name in ("mean", "var"):
+            torch.testing.assert_close(part[name], whole[name], rtol=0, atol=1e-12)
