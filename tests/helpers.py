@@ -70,8 +70,8 @@ def _narrow(node: Any) -> None:
             value.timm = "test_resnet"
 
 
-def info() -> DataInfo:
-    return DataInfo(samples=64, classes=CLASSES, image_size=SIZE, channels=3, batch_size=ROWS)
+def info(image_size: int = SIZE) -> DataInfo:
+    return DataInfo(samples=64, classes=CLASSES, image_size=image_size, channels=3, batch_size=ROWS)
 
 
 def tiny_method(
@@ -79,7 +79,7 @@ def tiny_method(
 ) -> Method:
     """Built from the configuration, bound to its optimizer, in training mode; ``tiny``: with the smallest backbone."""
     cfg = tiny_config(name, extra, tiny)
-    method = build.build_method(cfg, info()).to(dtype)
+    method = build.build_method(cfg, info(cfg.data.image_size)).to(dtype)
     method.progress = Progress(step=2, total=10, steps_per_epoch=4)  # past the first step of a warm-up, whose rate is 0
     method.bind(ROWS)
     return method.train()
