@@ -42,7 +42,7 @@ class OnlineKNN(pl.Callback):
         bank_size: int = 10_000,
         k: int = 20,
         temperature: float = 0.07,
-        chunk: int = 256,
+        chunk: int = 512,
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.bank_size = bank_size

@@ -55,7 +55,7 @@ class EMA(nn.Module):
         if not old:
             return
         teacher: list[Tensor] = list(old.values())
-        source = [new[name].detach() for name in old]
+        source: list[Tensor] = [new[name] for name in old]
         if sum(map(Tensor.numel, teacher)) <= IN_CACHE:
             torch._foreach_mul_(teacher, momentum)
             torch._foreach_add_(teacher, torch._foreach_mul(source, 1.0 - momentum))  # alpha would round once
