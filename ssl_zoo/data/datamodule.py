@@ -158,16 +158,22 @@ class DataModule(pl.LightningDataModule):
         """``[N]`` labels of the training samples by index, -1 = none, on the CPU."""
         return None if self.train.labels is None else self.train.labels.cpu()
 
-    def group(self, number: Tensor, instances: int | None) -> None:
+    def group(self, number: Tensor, instances: int | None, domain: Tensor | None = None) -> None:
         """Read the training set by groups from the next epoch on, as a method may ask for between epochs.
 
         Args:
             number: ``[N]`` group of each training sample, -1: one of its own; equal on all processes.
             instances: So many samples of a group follow one another; None: all groups equally often, in any order.
+            domain: ``[N]`` bool: from which of two domains each sample is; rows of the one and the other alternate.
+                None: there is one.
         """
-        self._groups = Groups(number.cpu(), instances)
+        self._groups = Groups(number.cpu(), instances, None if domain is None else domain.cpu())
         if self._loader is not None:
             self._loader.group(self._groups)
+
+    def check_group(self, number: Tensor, instances: int | None, domain: Tensor | None = None) -> None:
+        """Raise what :meth:`group` would of such groups, before a method spends time on finding them."""
+        self._plan(distributed.rank(), distributed.world_size()).group(Groups(number, instances, domain))
 
     def image(self, index: int, train: bool = True) -> Tensor:
         """A sample as it is stored: ``uint8 [C, H, W]``."""

@@ -63,10 +63,13 @@ class Groups(NamedTuple):
     Args:
         number: ``[N]`` integer: the group of each sample; -1: a group of its own.
         instances: So many samples of a group follow one another; None: every group comes equally often, in any order.
+        domain: ``[N]`` bool: which of two domains a sample is from; every batch is half of one, half of the other.
+            None: there is one.
     """
 
     number: Tensor
     instances: int | None
+    domain: Tensor | None = None
 
 
 def grouped_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
@@ -97,6 +100,30 @@ def grouped_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
     places = places.gather(1, order[:, :, None].expand_as(places))
     show = (torch.arange(groups.instances) < shown[:, None])[order]  # [P, G, instances]
     return members[places[show][:count]]
+
+
+def alternating_order(seed: int, epoch: int, groups: Groups, count: int) -> Tensor:
+    """An order whose even places read the samples with ``groups.domain``, its odd places the others: ``[count]``.
+
+    Each domain is read by its own groups, as :func:`grouped_order` of that domain alone. As rows alternate, any even
+    number of them in a row (a batch, a rank's share of it, for any number of ranks) holds both domains equally often,
+    and a domain's rows of a batch have the same order however many ranks there are.
+
+    An epoch is as long as without domains. So each gives half of ``count`` positions whatever its size: the samples of
+    the smaller one come more often, and some of the larger one's wait for another epoch.
+
+    Args:
+        seed, epoch: All that decides it, besides the groups.
+        groups: Of the training set, with its domains, neither of them empty.
+        count: Of positions, even.
+    """
+    assert groups.domain is not None
+    halves: list[Tensor] = []
+    for own in (groups.domain.cpu(), ~groups.domain.cpu()):
+        part = Groups(groups.number.cpu()[own], groups.instances)
+        places = grouped_order(seed_of("domain", seed, len(halves)), epoch, part, count // 2)
+        halves.append(own.nonzero().flatten()[places])
+    return torch.stack(halves, dim=1).flatten()
 
 
 def balanced_order(groups: Groups, draws: np.random.RandomState) -> Tensor:
@@ -135,7 +162,8 @@ class Plan:
 
     Global micro-batch ``i`` of ``b`` rows is ``order[i * b : (i + 1) * b]``; rank ``r`` of ``W`` owns its contiguous
     rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped. The order is that of
-    :func:`order`, of :func:`sharded_order` for a source with shards, or of :func:`grouped_order`.
+    :func:`order`, of :func:`sharded_order` for a source with shards, of :func:`grouped_order`, or of
+    :func:`alternating_order` for groups of two domains.
 
     Args:
         samples: Size of the training set.
@@ -172,6 +200,7 @@ class Plan:
             )
         self.samples = samples
         self.seed = seed
+        self.parts = parts
         self.rows = batch_size // accumulate  # of a global micro-batch
         self.length = samples // batch_size * accumulate
         share = self.rows // world
@@ -185,23 +214,46 @@ class Plan:
         """Read by groups from the next epoch on; None: as without.
 
         Raises:
-            ConfigError: If the source is read well only a few shards at a time.
-            ValueError: If there is not one group for each sample, or ``instances`` is not positive.
+            ConfigError: If the source is read well only a few shards at a time, or this rank's rows are odd in number
+                and should come from two domains.
+            ValueError: If there is not one group for each sample, ``instances`` is not positive, or a domain is empty.
         """
         if groups is not None:
-            if self.shards is not None:
-                option = "sampling" if groups.instances is None else "instances"
-                raise ConfigError(
-                    "this method reads samples by groups, which lie all over the shards of data=stream; "
-                    f"use data=packed or data=folder, or method.{option}=null"
-                )
+            self._check_shards(groups)
             if len(groups.number) != self.samples or (groups.instances is not None and groups.instances < 1):
                 raise ValueError(
                     f"groups: got numbers for {len(groups.number)} samples and {groups.instances} instances; "
                     f"wanted {self.samples} numbers and 1 instance or more"
                 )
+            if groups.domain is not None:
+                self._check_domains(groups.domain, groups.instances)
         self.groups = groups
         self._order = None
+
+    def _check_shards(self, groups: Groups) -> None:
+        if self.shards is None:
+            return
+        option = "sampling" if groups.instances is None else "instances"
+        without = f", or method.{option}=null" if groups.domain is None else ""
+        raise ConfigError(
+            "this method reads samples by groups, which lie all over the shards of data=stream; "
+            f"use data=packed or data=folder{without}"
+        )
+
+    def _check_domains(self, domain: Tensor, instances: int | None) -> None:
+        first = int(domain.sum())
+        if len(domain) != self.samples or not 0 < first < self.samples or instances is None:
+            raise ValueError(
+                f"groups: got {first} samples of the first domain, {len(domain) - first} of the second and "
+                f"{instances} instances; wanted some of each, {self.samples} together, and 1 instance or more"
+            )
+        if self.share % 2:
+            size = self.share * self.parts
+            raise ConfigError(
+                f"data.batch_size={size}: half of every micro-batch of a process comes from one domain and half from "
+                f"the other, which wants an even number, and {size} over processes x trainer.accumulate={self.parts} "
+                f"gives {self.share}; try data.batch_size={size + self.parts}"
+            )
 
     def index(self, epoch: int, micro: int) -> tuple[Tensor, int]:
         """This rank's sample positions ``[share]`` of a micro-batch, and the slot of the first."""
@@ -212,7 +264,8 @@ class Plan:
 
     def _epoch(self, epoch: int) -> Tensor:
         if self.groups is not None:
-            return grouped_order(self.seed, epoch, self.groups, self.rows * self.length)
+            ordered = grouped_order if self.groups.domain is None else alternating_order
+            return ordered(self.seed, epoch, self.groups, self.rows * self.length)
         if self.shards is None:
             return order(self.seed, epoch, self.samples)
         return sharded_order(self.seed, epoch, self.shards, self.rows, self.length)

@@ -1,4 +1,5 @@
-"""A second set of batch norms for inputs of another distribution (AdvProp, https://arxiv.org/abs/1911.09665)."""
+"""A second set of batch norms for inputs of another distribution (AdvProp, https://arxiv.org/abs/1911.09665; domains:
+DSBN, https://arxiv.org/abs/1906.03950)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -37,6 +38,23 @@ class DualNorm(nn.Module):
         finally:
             for parent, name, norm in places:
                 parent._modules[name] = norm
+
+    def divided(self, net: nn.Module, rows: Tensor, twins: Tensor) -> Tensor:
+        """``net(rows)`` in two passes: the twins normalise some rows, the originals the others, as if alone in a batch.
+
+        Args:
+            net: The network that the twins were made from.
+            rows: ``[B, ...]``.
+            twins: ``[B]`` bool: which rows the twins normalise.
+
+        Returns:
+            ``[B, F]``, in the order of ``rows``.
+        """
+        with self.inside(net):
+            first = net(rows[twins])
+        out = first.new_empty(len(rows), *first.shape[1:])
+        out[twins], out[~twins] = first, net(rows[~twins])
+        return out
 
 
 def _places(net: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:

@@ -51,6 +51,20 @@ class HybridMemory(Staged):
             sums.index_add_(0, classes[known].to(unit.device), unit[known.to(unit.device)])
             self.features[:first] = F.normalize(sums, dim=1)
 
+    @torch.no_grad()
+    def relabel(self, found: Tensor, source: Tensor) -> None:
+        """Give every row its class: the source's in their order, then those that were found.
+
+        Args:
+            found: ``[T]`` number of each of the target's instances, any integers.
+            source: ``[n]`` bool: which instances, in the last n rows, are the source's; they take no part, as the
+                centroids of their classes do.
+        """
+        first = len(self.labels) - len(source)
+        own = torch.full((len(source),), -1)
+        own[~source] = first + found.unique(return_inverse=True)[1]
+        self.labels.copy_(torch.cat([torch.arange(first), own]))
+
     def update(self, index: Tensor, rows: Tensor) -> None:
         """Stage ``m <- momentum * m + (1 - momentum) * row``, normalised, for gathered ``[N]`` and ``[N, D]``."""
         self._updates.append((index, rows.detach()))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.cluster import DBSCAN
 from sklearn.neighbors import sort_graph_by_row_values
+from torch import Tensor
+
+from ssl_zoo.modules.rerank import jaccard_distance
 
 
 class PseudoLabels(NamedTuple):
@@ -59,6 +64,28 @@ def self_paced(
     out = labels.copy()
     out[~kept] = count + np.arange((~kept).sum())
     return PseudoLabels(out, threshold, found[0], found[1], found[2], compactness, independence)
+
+
+@dataclass(frozen=True)
+class SelfPaced:
+    """:func:`self_paced` on the k-reciprocal distances of features, with the names of the options there.
+
+    Args:
+        k1, k2: Of :func:`ssl_zoo.modules.rerank.jaccard_distance`.
+    """
+
+    eps: float
+    gap: float
+    min_samples: int
+    k1: int
+    k2: int
+
+    def __call__(self, rows: Tensor, threshold: float) -> tuple[Tensor, float]:
+        """Labels ``[N]`` of unit rows ``[N, D]``, and the threshold for the next epoch; -1: not known yet."""
+        known = None if threshold < 0 else threshold
+        distance = jaccard_distance(rows, self.k1, self.k2)
+        found = self_paced(distance, self.eps, self.gap, self.min_samples, known)
+        return torch.from_numpy(found.labels), -1.0 if found.threshold is None else found.threshold
 
 
 def _dbscan(distance: sparse.csr_matrix, eps: float, min_samples: int) -> np.ndarray:

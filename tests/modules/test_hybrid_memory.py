@@ -40,6 +40,12 @@ def test_filled_with_centroids_of_the_source_and_all_instances() -> None:
     torch.testing.assert_close(memory.features, torch.tensor(wanted))
 
 
+def test_classes_of_the_source_come_before_what_was_found() -> None:
+    memory = HybridMemory(2 + 5, 2, 0.2)
+    memory.relabel(torch.tensor([7, 30, 7]), torch.tensor([False, True, False, False, True]))
+    assert memory.labels.tolist() == [0, 1, 2, -1, 3, 2, -1]
+
+
 def test_it_starts_the_same_whatever_was_drawn_before() -> None:
     torch.manual_seed(1)
     first = HybridMemory(3, 2, 0.2).features

@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.cluster import DBSCAN
 
 from ssl_zoo.modules import rerank
-from ssl_zoo.modules.pseudo_labels import self_paced
+from ssl_zoo.modules.pseudo_labels import SelfPaced, self_paced
 from ssl_zoo.modules.rerank import jaccard_distance
 
 
@@ -124,6 +124,16 @@ def test_dbscan_sees_the_same_clusters_as_on_all_distances() -> None:
 def test_without_any_cluster_everyone_is_alone_and_no_threshold_is_fixed() -> None:
     found = self_paced(stored(blocks((1, 0.0), (2, 0.1))), 0.6, 0.02)
     assert found.threshold is None and found.labels.tolist() == [0, 1, 2]
+
+
+def test_the_threshold_is_handed_from_epoch_to_epoch() -> None:
+    rows = F.normalize(torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    label, distance = SelfPaced(0.6, 0.05, 3, 8, 3), jaccard_distance(rows, 8, 3)
+    first = self_paced(distance, 0.6, 0.05, 3)
+    labels, threshold = label(rows, -1.0)
+    assert labels.tolist() == first.labels.tolist() and threshold == first.threshold and 0 < threshold < 1
+    assert label(rows, 0.0)[0].tolist() == self_paced(distance, 0.6, 0.05, 3, 0.0).labels.tolist() != labels.tolist()
+    assert SelfPaced(0.6, 0.05, 41, 8, 3)(rows, -1.0)[1] == -1.0  # no cluster of 41 among 40, and no threshold
 
 
 def test_radii_out_of_range() -> None:
