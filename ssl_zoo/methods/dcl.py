@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ssl_zoo.backbones.apply import per_view
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
@@ -30,6 +31,8 @@ class DCL(SimCLR):
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
+    passes = staticmethod(per_view)  # batch norm sees each view alone, as in that code
+
     def __init__(
         self,
         backbone: Backbone,
@@ -46,7 +49,7 @@ class DCL(SimCLR):
         self.leak = leak
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h, z = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
+        h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], 2 x [B, D]
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
         loss = decoupled(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature, self.sigma, self.leak)
-        return {"loss": 2 * loss if self.sum_directions else loss, "features": h[0]}
+        return {"loss": 2 * loss if self.sum_directions else loss, "features": h}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
@@ -18,7 +21,8 @@ class SimCLR(Method):
     """SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709 (eq. 1, algorithm 1).
 
     The authors' code (``tf2/objective.py``) adds the losses of the two directions where the paper averages over all
-    2B anchors: ``sum_directions`` chooses the code's value, twice the paper's.
+    2B anchors: ``sum_directions`` chooses the code's value, twice the paper's. Both views go through the networks in
+    one pass, as in ``tf2/model.py``: batch norm takes its statistics from all 2B of them.
 
     Args:
         projector: Head on the features; 2048-128 with batch norm in the authors' code.
@@ -26,6 +30,8 @@ class SimCLR(Method):
         sum_directions: Twice the paper's value, as in the authors' code.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
+
+    passes = staticmethod(concat)  # how views go through a network
 
     def __init__(
         self,
@@ -42,12 +48,13 @@ class SimCLR(Method):
         self.sum_directions = sum_directions
         self.grad_cache = grad_cache
 
-    def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.backbone(view)                                                      # [B, F]
-        return h, nn.functional.normalize(self.projector(h), dim=1)                  # [B, D]
+    def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        h = self.passes(self.backbone, views)                                        # 2 x [B, F]
+        z = self.passes(self.projector, h)                                           # 2 x [B, D]
+        return h[0], *[nn.functional.normalize(x, dim=1) for x in z]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h, z = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
+        h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], 2 x [B, D]
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
         loss = nt_xent(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature)
-        return {"loss": 2 * loss if self.sum_directions else loss, "features": h[0]}
+        return {"loss": 2 * loss if self.sum_directions else loss, "features": h}

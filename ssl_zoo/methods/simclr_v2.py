@@ -59,9 +59,9 @@ class SimCLRv2(SimCLR):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.queue is None:
             return super().training_loss(batch)
-        h, q = zip(*[in_chunks(self, self.encode, view, self.grad_cache) for view in batch.views], strict=True)
-        keys = [nn.functional.normalize(self.teacher(view), dim=1) for view in batch.views]  # 2 x [B, D], no grad
-        keys = [gather(k) for k in keys]                                             # 2 x [W * B, D]
+        h, *q = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], 2 x [B, D]
+        keys = self.passes(self.teacher, batch.views)                                # 2 x [B, D], no grad
+        keys = [gather(nn.functional.normalize(k, dim=1)) for k in keys]             # 2 x [W * B, D]
         offset = rank() * len(q[0])
         losses = [
             in_batch_info_nce(q[i], torch.cat([keys[1 - i], self.queue.keys]), offset, self.temperature)
@@ -69,4 +69,4 @@ class SimCLRv2(SimCLR):
         ]
         self.queue.push(torch.cat(keys))  # staged: no key is a negative of its own sample
         loss = losses[0] + losses[1]
-        return {"loss": loss if self.sum_directions else loss / 2, "features": h[0]}
+        return {"loss": loss if self.sum_directions else loss / 2, "features": h}
