@@ -7,6 +7,8 @@ makes them the gradient of the loss on the concatenated batch (``docs/distribute
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import torch
@@ -42,10 +44,24 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+# A process that sleeps until the others arrive gives its core back, and its next operations are slow until it has that
+# again; batch norm waits some 40 times a step. Longer waits than this sleep.
+POLL = 0.02  # seconds
+
+
+def _wait(work: Any, device: torch.device) -> None:
+    """Wait for a collective; on a CPU by asking again and again at first, between which others may have the core."""
+    if device.type == "cpu" and hasattr(os, "sched_yield"):
+        end = time.monotonic() + POLL
+        while not work.is_completed() and time.monotonic() < end:
+            os.sched_yield()
+    work.wait()
+
+
 def all_reduce_sum_(x: Tensor) -> Tensor:
     """Sum ``x`` over ranks, in place and outside autograd."""
     if _active():
-        dist.all_reduce(x)
+        _wait(dist.all_reduce(x, async_op=True), x.device)
     return x
 
 
@@ -53,7 +69,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x.contiguous())
+        _wait(dist.all_gather(parts, x.contiguous(), async_op=True), x.device)
         return torch.cat(parts)
 
     @staticmethod
