@@ -58,12 +58,13 @@ class LoCo(Method):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         stages = self.backbone.stages()
-        out = train_locally(stages, list(self.projectors), batch.views, self.unit_loss, depth=self.overlap + 1)
+        both = [torch.cat(batch.views)]                                              # [2B, C, H, W], as SimCLR's
+        out = train_locally(stages, list(self.projectors), both, self.unit_loss, depth=self.overlap + 1)
         losses = {f"unit{u}": loss for u, loss in enumerate(out.losses, start=1)}
-        return {"loss": out.loss, "features": pooled(out.maps[0]), **losses}
+        return {"loss": out.loss, "features": pooled(out.maps[0]).chunk(2)[0], **losses}
 
     def unit_loss(self, projector: nn.Module, maps: Sequence[Tensor]) -> Tensor:
-        z = [nn.functional.normalize(projector(pooled(x)), dim=1) for x in maps]     # 2 x [B, D]
+        z = nn.functional.normalize(projector(pooled(maps[0])), dim=1).chunk(2)      # 2 x [B, D]
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
         return nt_xent(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature)
 
