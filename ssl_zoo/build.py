@@ -21,6 +21,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.base import Method, info_of, views_problem
 from ssl_zoo.modules import grad_cache
 from ssl_zoo.modules.batch_norm import convert
+from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.signatures import argument_problems, locate, problems
 from ssl_zoo.trainer import devices_of, make_trainer
 
@@ -30,6 +31,8 @@ def check_signatures(cfg: DictConfig) -> None:
     config = plain(cfg)
     found = list(problems(config))
     found += argument_problems(make_trainer, config["trainer"], "trainer", partial=True)
+    if config["trainer"].get("clip"):
+        found += argument_problems(Clip, config["trainer"]["clip"], "trainer.clip")
     if not found:
         from ssl_zoo.augmentations import registry
 
@@ -89,10 +92,20 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     method: Method = _build(cfg.method, "method", **wanted)
     method.data_info = info
     method.seed = cfg.seed
-    method.clip = plain(cfg.trainer)["clip"] if cfg.trainer.get("clip") else None
+    method.clip = _clip(cfg, method)
     convert(method, cfg.batch_norm.group)
     _check_chunks(cfg, method, info)
     return method
+
+
+def _clip(cfg: DictConfig, method: Method) -> Clip | None:
+    if not cfg.trainer.get("clip"):
+        return None
+    clip = Clip(**plain(cfg.trainer)["clip"])
+    problem = clip.problem(name for name, p in method.named_parameters() if p.requires_grad)
+    if problem is not None:
+        raise ConfigError(problem)
+    return clip
 
 
 def _check_chunks(cfg: DictConfig, method: Method, info: DataInfo) -> None:

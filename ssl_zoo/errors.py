@@ -17,3 +17,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"there are: {', '.join(known)}" if known else "there are none"
+
+
+def require(key: str, got: str | None, names: Iterable[str | None]) -> None:
+    """Raise the ValueError that says what ``key`` got and what is near, unless it is one of ``names``."""
+    known = list(names)
+    if got not in known:
+        words = [name for name in known if name is not None]
+        raise ValueError(f"{key}={got}: {nearest(str(got), words)}{', or null' if None in known else ''}")

@@ -24,6 +24,11 @@ class Tokens(NamedTuple):
     patches: Tensor  # [B, N, F], row by row; [B, K, F] if only K patches were kept
     grid: tuple[int, int]  # rows and columns of the whole view, h * w = N before dropping
 
+    @property
+    def features(self) -> Tensor:
+        """``[B, F]``: the class token, or the mean of the patches in a network without one."""
+        return self.patches.mean(1) if self.cls is None else self.cls
+
 
 class Attention(NamedTuple):
     """Where the tokens of a transformer's last block look."""

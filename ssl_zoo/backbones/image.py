@@ -20,6 +20,7 @@ from ssl_zoo.backbones.vit import (
     use_interpolation,
     use_mae_start,
     use_sincos,
+    use_uniform_drop_path,
     use_xavier,
 )
 from ssl_zoo.backbones.weights import start_from
@@ -37,6 +38,7 @@ def timm_model(
     image_size: int = 224,
     stem: str = "standard",
     weights: str | None = None,
+    drop_path_uniform: bool = False,
     **arguments: Any,
 ) -> Backbone:
     """Any network of timm; plain vision transformers have tokens, most others have maps.
@@ -48,6 +50,7 @@ def timm_model(
         stem: ``small`` for images of about 32 px: ResNet 3 x 3 stride 1 without pooling, ViT patches of
             ``image_size / 8``, ConvNeXt patches of 1 (as much work as a small-stem ResNet-50).
         weights: null, ``timm:NAME``, ``torchvision:NAME`` or a file.
+        drop_path_uniform: ``drop_path_rate`` is that of all blocks of a vision transformer (DINOv2), not of the last.
         **arguments: timm's own, for example ``drop_path_rate=0.1``.
 
     Raises:
@@ -67,6 +70,9 @@ def timm_model(
         options.update(_small_timm(kind, name, image_size))
     options.update(arguments)
     net = _build(timm.create_model, name, options)
+    if drop_path_uniform:
+        _check_uniform(net, name)
+        use_uniform_drop_path(net, options.get("drop_path_rate", 0.0))
     origin = Origin("timm", name, options, in_channels, stem)
     reduction = max(info["reduction"] for info in net.feature_info) if getattr(net, "feature_info", None) else 32
     if stem == "small" and kind is timm.models.ResNet:
@@ -294,6 +300,16 @@ def _small_timm(kind: Any, name: str, image_size: int) -> dict[str, int]:
     if kind is timm.models.ResNet:
         return {}
     raise _no_small_stem(name)
+
+
+def _check_uniform(net: nn.Module, name: str) -> None:
+    from timm.models import VisionTransformer
+
+    if type(net) is not VisionTransformer:
+        raise ConfigError(
+            f"backbone.drop_path_uniform=true of {name!r}: only timm's plain vision transformers have it; set it to "
+            "false, and backbone.drop_path_rate to what the last block should have"
+        )
 
 
 def _timm_wrapper(net: nn.Module) -> type[Backbone]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+from timm.layers import DropPath
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
@@ -268,6 +269,16 @@ def use_interpolation(net: Any, rule: str) -> None:
     """In place: positions for views of another size by that rule of ``INTERPOLATIONS``; names and tensors stay."""
     net.__class__ = _OwnPositions
     net.interpolation = rule
+
+
+def use_uniform_drop_path(net: Any, rate: float) -> None:
+    """In place: all blocks drop their branches at the same rate (DINOv2), where timm's grows from 0 with the depth.
+
+    As ``drop_path_uniform`` of facebookresearch/dinov2, which drops an exact share of the rows of a batch; here each
+    row draws for itself.
+    """
+    for block in net.blocks:
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
 
 
 def freeze_patches(net: Any) -> None:

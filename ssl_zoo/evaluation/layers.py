@@ -33,5 +33,4 @@ class LastLayers(nn.Module):
             raise ConfigError(f"layers={layers}: backbone {self.backbone.name!r} has 1 to {blocks}")
 
     def embed(self, view: Tensor) -> Tensor:
-        tokens = self.backbone.forward_tokens(view, layers=self.layers)
-        return tokens.patches.mean(1) if tokens.cls is None else tokens.cls
+        return self.backbone.forward_tokens(view, layers=self.layers).features

@@ -30,6 +30,31 @@ def summed_distillation(student: Sequence[Tensor], targets: Sequence[Tensor], st
     return torch.stack([F.cross_entropy(scores / student_temperature, target) for scores in student]).sum()
 
 
+def crop_distillation(
+    student: Sequence[Tensor], targets: Sequence[Tensor], student_temperature: float
+) -> dict[str, Tensor]:
+    """The class tokens' loss of DINOv2 in its two parts, ``SSLMetaArch.forward_backward``.
+
+    Their sum is the mean over all pairs of a target and another crop, eq. 3 of DINO; but without local crops the
+    authors divide the two pairs that there are by 3.
+
+    Args:
+        student: V x ``[B, K]`` scores, the two global crops first.
+        targets: 2 x ``[B, K]`` probabilities of the global crops, without gradient.
+        student_temperature: > 0; 0.1 in the paper.
+
+    Returns:
+        ``global``, and ``local`` if there are local crops: means over the batch, in nats.
+    """
+    crops, local = student[:2], student[2:]
+    pairs = 2 + max(2 * len(local), 1)
+    across = [summed_distillation([s], [p], student_temperature) for s, p in zip(crops, targets[::-1], strict=True)]
+    terms = {"global": torch.stack(across).sum() / pairs}
+    if local:
+        terms["local"] = summed_distillation(local, targets, student_temperature) / pairs
+    return terms
+
+
 @full_precision
 def masked_distillation(
     student: Tensor, targets: Tensor, counts: Tensor, images: int, student_temperature: float

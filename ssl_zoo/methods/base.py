@@ -13,7 +13,7 @@ from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather_lists, rank
 from ssl_zoo.methods.scalars import Scalars
 from ssl_zoo.modules.queue import Staged
-from ssl_zoo.optim.clipping import clip_gradients
+from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress
 
@@ -44,7 +44,7 @@ class Method(pl.LightningModule):
         self.recipe = optimizer
         self.progress = Progress(step=0, total=1, steps_per_epoch=1)
         self.seed = 0
-        self.clip: dict[str, Any] | None = None
+        self.clip: Clip | None = None
         self.metrics: dict[str, float] = {}  # the latest values, for the progress bar and the table at the end
         self._bound: BoundRecipe | None = None
         self._scalars = Scalars()
@@ -128,7 +128,7 @@ class Method(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip as ``trainer.clip`` says, then drop the gradients of what is frozen, as DINO's authors order it."""
         if self.clip:
-            clip_gradients(self, **self.clip)
+            self.clip(self.named_parameters())
         self.bound.freeze(self.progress)
 
     def _stepped(self) -> None:

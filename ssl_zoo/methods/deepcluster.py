@@ -8,23 +8,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
+from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import broadcast_object, is_main
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.losses.clustering import cluster_prediction
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.dropout import dropout
+from ssl_zoo.modules.dropout import with_dropout
 from ssl_zoo.modules.heads import Head
-from ssl_zoo.modules.kmeans import kmeans
+from ssl_zoo.modules.kmeans import check_clusters, kmeans
 from ssl_zoo.modules.pca import pca_whiten
 from ssl_zoo.modules.power_iteration import power_iteration_clusters
 from ssl_zoo.modules.reassignment import Reassignment, shuffled_groups
 from ssl_zoo.optim.recipe import OptimizerRecipe
 
 CLUSTERINGS = ("kmeans", "pic")
-SAMPLINGS = ("uniform", "authors")
+SAMPLINGS = ("uniform", "authors", None)
 
 
 class DeepCluster(Method):
@@ -66,7 +66,11 @@ class DeepCluster(Method):
         dropout: float = 0.5,
     ) -> None:
         super().__init__(backbone, optimizer)
-        _check(clustering, sampling, reassign, clusters, data_info.samples)
+        require("method.clustering", clustering, CLUSTERINGS)
+        require("method.sampling", sampling, SAMPLINGS)
+        if reassign < 1:
+            raise ValueError(f"method.reassign={reassign}: wanted 1 epoch or more between two clusterings")
+        check_clusters(clusters, data_info.samples, "the training samples")
         self.projector = projector(backbone.out_features)
         self.top = nn.Linear(self.projector.out_features, clusters)
         self.assigned = Reassignment(data_info.samples, clusters)
@@ -77,19 +81,12 @@ class DeepCluster(Method):
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = self.backbone(batch.views[0])                                            # [B, F]
-        s = self.top(self.project(h, batch.rng).relu())                              # [B, K]
+        z = with_dropout(self.projector, h, self.dropout, batch.rng)                 # [B, D]
+        s = self.top(z.relu())                                                       # [B, K]
         target = self.assigned.labels[batch.index]                                   # [B]
         loss = cluster_prediction([s], target[None], s.new_full((1,), len(target)))
         agreement = {"nmi": self.assigned.agreement} if self.assigned.replaced > 1 else {}
         return {"loss": loss, "features": h, **agreement}
-
-    def project(self, h: Tensor, rng: BatchRNG) -> Tensor:
-        """The projector with dropout: ``[B, D]``."""
-        for i, layer in enumerate(self.projector):
-            if isinstance(layer, nn.Linear):
-                h = dropout(h, self.dropout, rng.sample(("dropout", i)))
-            h = layer(h)
-        return h
 
     def on_train_epoch_start(self) -> None:
         trainer: Any = self.trainer
@@ -115,17 +112,3 @@ class DeepCluster(Method):
         self.assigned.replace(found)
         self.top.weight.copy_(0.01 * draw.normal("top", *self.top.weight.shape))
         self.top.bias.zero_()
-
-
-def _check(clustering: str, sampling: str | None, reassign: int, clusters: int, samples: int) -> None:
-    if clustering not in CLUSTERINGS:
-        raise ValueError(f"method.clustering={clustering}: {nearest(clustering, CLUSTERINGS)}")
-    if sampling is not None and sampling not in SAMPLINGS:
-        raise ValueError(f"method.sampling={sampling}: {nearest(sampling, SAMPLINGS)}, or null")
-    if reassign < 1:
-        raise ValueError(f"method.reassign={reassign}: wanted 1 epoch or more between two clusterings")
-    if not 2 <= clusters <= samples:
-        raise ValueError(
-            f"method.clusters={clusters}: wanted 2 to {samples}, the training samples; "
-            f"try method.clusters={max(samples // 50, 2)}"
-        )

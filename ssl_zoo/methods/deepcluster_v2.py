@@ -15,12 +15,12 @@ from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, sum_over_ranks, world_size
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.losses.clustering import cluster_prediction
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.epoch_memory import EpochMemory
 from ssl_zoo.modules.heads import Head
-from ssl_zoo.modules.kmeans import spherical_kmeans
+from ssl_zoo.modules.kmeans import check_clusters, spherical_kmeans
 from ssl_zoo.modules.memory_bank import BankType
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.optim.recipe import OptimizerRecipe
@@ -35,9 +35,10 @@ class DeepClusterV2(Method):
     Each clustering takes one bank, the first global views' embeddings or the second's, in turn. Samples that the last
     epoch left out have no label in this one. The prototypes are the centroids; the recipe keeps them from learning.
 
-    The authors' processes remember their own rows each, start k-means from rows of the first one, and divide by their
-    own labelled samples, which ``scope: rank`` does too; here all processes remember the same. The first banks hold
-    evaluation views in eval mode, where the authors' hold crops in training mode.
+    The authors' processes hold a part of the memory each and add up its sums, which is one clustering of all rows, as
+    here; only its start is drawn from rows of their first process. They divide the loss by their own labelled samples,
+    which ``scope: rank`` does too. The first banks hold evaluation views in eval mode, where the authors' hold crops in
+    training mode.
 
     Args:
         projector: Two layers with batch norm.
@@ -67,7 +68,8 @@ class DeepClusterV2(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         samples, rows = data_info.samples, data_info.batch_size
-        _check(clusters, scope, samples // rows * rows)
+        require("method.scope", scope, SCOPES)
+        check_clusters(clusters, samples // rows * rows, "the samples of an epoch")
         self.projector = projector(backbone.out_features)
         dim = self.projector.out_features
         self.prototypes: Any = nn.ModuleList(Prototypes(dim, count) for count in clusters)
@@ -116,13 +118,3 @@ class DeepClusterV2(Method):
             centroids, self.assignments[h, index] = spherical_kmeans(z, start, self.iterations)
             prototypes.weight.copy_(centroids)
         self.memory.forget()
-
-
-def _check(clusters: Sequence[int], scope: str, remembered: int) -> None:
-    if not clusters or not 2 <= min(clusters) <= max(clusters) <= remembered:
-        raise ValueError(
-            f"method.clusters={list(clusters)}: wanted one number or more, each 2 to {remembered}, the samples of an "
-            f"epoch; try method.clusters={[max(remembered // 50, 2)] * max(len(clusters), 1)}"
-        )
-    if scope not in SCOPES:
-        raise ValueError(f"method.scope={scope}: {nearest(scope, SCOPES)}")

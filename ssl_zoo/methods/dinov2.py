@@ -13,11 +13,11 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.vit import require_class_token
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather
-from ssl_zoo.losses.clustering import sinkhorn
 from ssl_zoo.losses.koleo import koleo
-from ssl_zoo.losses.masked_distillation import masked_distillation, summed_distillation
+from ssl_zoo.losses.masked_distillation import crop_distillation, masked_distillation
 from ssl_zoo.losses.self_distillation import centred_softmax
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.balance import balanced
 from ssl_zoo.modules.centre import Centre
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.heads import Head
@@ -32,10 +32,10 @@ class DINOv2(Method):
     """DINOv2, Oquab et al. 2023, https://arxiv.org/abs/2304.07193 (Sec. 4).
 
     As ``SSLMetaArch.forward_backward`` of facebookresearch/dinov2@b8931f7: the mean over all pairs of a target and
-    another crop (without local crops the authors divide its two pairs by 3), hidden patches over all ``2B`` crops, and
-    the sum of KoLeo over the two crops, before the head. The teacher's heads see only the patches that are hidden; its
-    targets are balanced by Sinkhorn-Knopp over the global batch, whose epsilon is the teacher's temperature, or centred
-    as in DINO (the patches' centre over the hidden ones of all processes).
+    another crop, hidden patches over all ``2B`` crops, and the sum of KoLeo over the two crops, before the head. The
+    teacher's heads see only the patches that are hidden; its targets are balanced by Sinkhorn-Knopp over the global
+    batch, whose epsilon is the teacher's temperature, or centred as in DINO (the patches' centre over the hidden ones
+    of all processes).
 
     Args:
         projector: :class:`ssl_zoo.modules.dino_head.DINOHead`.
@@ -112,23 +112,19 @@ class DINOv2(Method):
         s = self.projector(torch.cat([h, *local])).split(rows)                       # (2 + L) x [B, K]
         s_patch = (self.patch_projector or self.projector)(h_patch.flatten(0, 1)[index])   # [P, K]
 
-        pairs = 2 + max(2 * len(local), 1)
-        across = [summed_distillation([s[v]], [p[1 - v]], self.temperature) for v in range(TAUGHT)]
-        terms = {"global": torch.stack(across).sum() / pairs}
-        if local:
-            terms["local"] = summed_distillation(s[TAUGHT:], p, self.temperature) / pairs
-        loss = self.class_weight * torch.stack(list(terms.values())).sum()
-        terms["koleo"] = torch.stack([koleo(self.neighbours(crop)) for crop in h.split(rows)]).sum()
-        terms["patch"] = masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
-        loss = loss + self.koleo_weight * terms["koleo"] + self.patch_weight * terms["patch"]
-        return {"loss": loss, "features": y[:rows], **terms}
+        between = crop_distillation(s, p, self.temperature)                          # global, local
+        loss = self.class_weight * torch.stack(list(between.values())).sum()
+        spread = torch.stack([koleo(self.neighbours(crop)) for crop in h.split(rows)]).sum()
+        within = masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
+        loss = loss + self.koleo_weight * spread + self.patch_weight * within
+        return {"loss": loss, "features": y[:rows], **between, "koleo": spread, "patch": within}
 
     @torch.no_grad()
     def targets(self, scores: Tensor, which: int) -> Tensor:
         """``[N, K]`` scores of the teacher as probabilities; ``which``: 0 class tokens, 1 patches."""
         temperature = value(self.teacher_temperature, self.progress)
         if not self.centres:
-            return sinkhorn(scores, temperature, self.iterations, log_mass_over_ranks)
+            return balanced(scores, temperature, self.iterations)
         centre = cast(Centre, self.centres[which])
         centre.update(scores)        # staged: this batch is centred by those before it
         return centred_softmax(scores, centre.value, temperature)
@@ -142,8 +138,3 @@ class DINOv2(Method):
         self.teacher_projector.update(self.projector, momentum)
         if self.teacher_patch_projector is not None and self.patch_projector is not None:
             self.teacher_patch_projector.update(self.patch_projector, momentum)
-
-
-def log_mass_over_ranks(log_q: Tensor) -> Tensor:
-    """What the rows of all ranks, in whatever numbers, give each prototype, as logarithms: ``[N, K]`` -> ``[1, K]``."""
-    return gather(log_q.logsumexp(0, keepdim=True)).logsumexp(0, keepdim=True)

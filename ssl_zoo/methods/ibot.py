@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -111,7 +110,8 @@ class IBOT(Method):
         s_patch = self.projector.patches(h_patch.flatten(0, 1)[index])               # [P, K]
 
         p = centred_softmax(t, self.centre.value, value(self.teacher_temperature, self.progress)).split(rows)
-        p_patch = centred_softmax(t_patch[index], self.patch_centre.value, self.sharpness)   # [P, K]
+        sharpness = value(self.patch_temperature, self.progress.since(self.mask_start))
+        p_patch = centred_softmax(t_patch[index], self.patch_centre.value, sharpness)        # [P, K]
         between = self.class_weight * self_distillation(s, p, self.temperature)
         within = self.patch_weight * masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
         self.centre.update(t)        # staged: this batch was centred by those before it
@@ -122,12 +122,6 @@ class IBOT(Method):
         """``[2B, N]`` bool, crop by crop: the patches of the global crops that the student does not see."""
         masks = self.masks(rng, TAUGHT, rows, grid)
         return masks if self.progress.epoch >= self.mask_start else torch.zeros_like(masks)
-
-    @property
-    def sharpness(self) -> float:
-        """The teacher's temperature for patches, whose schedule begins with the masks."""
-        before = self.mask_start * self.progress.steps_per_epoch
-        return value(self.patch_temperature, replace(self.progress, step=max(self.progress.step - before, 0)))
 
     def after_step(self) -> None:
         momentum = value(self.momentum, self.progress)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.backbones.apply import concat
-from ssl_zoo.backbones.base import Backbone, Tokens
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, mean_over_ranks, own_rows, world_size
 from ssl_zoo.losses.masked_siamese import (
@@ -32,7 +32,7 @@ class MSN(Method):
 
     As facebookresearch/msn@4388dc1: the first view is the teacher's, all others are anchors; patches are dropped from
     anchors of the first view's size alone, the same ones for the whole batch; prototypes are normalised in the loss.
-    The authors clip the encoder's gradients only; here ``trainer.clip`` counts the prototypes' too.
+    The recipe clips the gradients of backbone and projector only, their encoder.
 
     Args:
         projector: Three layers with batch norm and GELU; part of the teacher.
@@ -77,12 +77,10 @@ class MSN(Method):
             self.prototypes.weight.register_hook(lambda gradient: gradient * world_size())
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.projector)
-        self.temperature = temperature
-        self.target_temperature = target_temperature
+        self.temperature, self.target_temperature = temperature, target_temperature
         self.patch_drop = patch_drop
         self.iterations = iterations
-        self.me_max = me_max
-        self.entropy = entropy
+        self.me_max, self.entropy = me_max, entropy
         self.label_smoothing = label_smoothing
         self.momentum = momentum
         self.uniform_loss = math.log(prototypes)
@@ -96,7 +94,7 @@ class MSN(Method):
         whole, *anchors = batch.views
         with torch.no_grad():
             tokens = self.encoder.forward_tokens(whole)
-            h = class_of(tokens)                                                     # [B, F]
+            h = tokens.features                                                      # [B, F]
             targets = self.targets(self.teacher_projector(h))                        # [B, K]
         patches = tokens.patches.shape[1]
         order = batch.rng.shared("patch_drop").permutation(patches)                  # [N]
@@ -104,7 +102,7 @@ class MSN(Method):
 
         def embed(view: Tensor) -> Tensor:
             keep = kept.expand(len(view), -1) if view.shape[1:] == whole.shape[1:] else None
-            return self.projector(class_of(self.backbone.forward_tokens(view, keep)))
+            return self.projector(self.backbone.forward_tokens(view, keep).features)
 
         z = torch.cat(concat(embed, anchors))                                        # [V * B, D]
         log_p = self.assign(z)                                                       # [V * B, K]
@@ -127,8 +125,3 @@ class MSN(Method):
         momentum = value(self.momentum, self.progress)
         self.teacher.update(self.backbone, momentum)
         self.teacher_projector.update(self.projector, momentum)
-
-
-def class_of(tokens: Tokens) -> Tensor:
-    """``[B, F]``: the class token, or the mean of the patches in a network without one."""
-    return tokens.patches.mean(1) if tokens.cls is None else tokens.cls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,10 @@ from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import sum_over_ranks, world_size
 from ssl_zoo.losses.self_training import cross_entropy_rows, sharpened
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.dropout import dropout
+from ssl_zoo.modules.ema import EMA
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.optim.schedules import Schedule, value
 from ssl_zoo.teachers import load_teacher
 
 
@@ -25,8 +28,10 @@ class NoisyStudent(Method):
     ``unlabelled`` times that of the others against the teacher's classes, each a mean over its own rows. The classes
     come from a file (``data.pseudo_labels``), which is the paper's way, or from a ``teacher`` that runs beside the
     student on the last view, without noise. With neither only labels count: that trains the first teacher. The noise is
-    RandAugment in the views, ``dropout`` here and ``backbone.drop_path_rate`` in networks that have one. The authors
-    evaluate a moving average of the weights (0.9999, for 350 epochs); here the weights themselves are evaluated.
+    RandAugment in the views, ``dropout`` here and ``backbone.drop_path_rate`` in networks that have one. What is
+    evaluated, and guesses the classes for the next student, is a moving average of the weights and of the batch norms'
+    statistics; its momentum after t steps is ``(1 + t) / (10 + t)``, at most ``momentum`` (TensorFlow's
+    ``ExponentialMovingAverage`` with ``num_updates``).
 
     Args:
         teacher: As :func:`ssl_zoo.teachers.load_teacher`, of a network with a classifier; all None: none.
@@ -35,6 +40,7 @@ class NoisyStudent(Method):
         temperature: > 0, of the teacher's probabilities.
         label_smoothing: In [0, 1).
         dropout: Share of the features that a row loses before the classifier, in [0, 1).
+        momentum: Of the average, in the long run; 0: the weights themselves are evaluated.
     """
 
     views_required = (1, 0)
@@ -52,6 +58,7 @@ class NoisyStudent(Method):
         temperature: float = 1.0,
         label_smoothing: float = 0.1,
         dropout: float = 0.5,
+        momentum: float | Schedule = 0.9999,
     ) -> None:
         super().__init__(backbone, optimizer)
         if data_info.classes is None:
@@ -62,23 +69,38 @@ class NoisyStudent(Method):
         self.teacher = load_teacher(teacher, data_info) if teacher is not None and named else None
         if self.teacher is not None and self.teacher.classes is None:
             raise ValueError("method.teacher has no classifier to guess classes with; take a fine-tuned network")
-        self.classifier = nn.Linear(backbone.out_features, data_info.classes)
+        self.top = nn.Linear(backbone.out_features, data_info.classes)
+        self.average = EMA(nn.Sequential(backbone, self.top), statistics=True)
+        self.momentum = momentum
         self.unlabelled, self.hard, self.temperature = unlabelled, hard, temperature
         self.label_smoothing, self.dropout = label_smoothing, dropout
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The averaged backbone."""
+        return cast(nn.Sequential, self.average.net)[0]
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The averaged classifier, which evaluation and the next student ask."""
+        return cast(nn.Sequential, self.average.net)[1]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.label is not None  # needs_labels
         h = self.backbone(batch.views[0])                                            # [B, F]
-        # A draw for each sample, so that devices and interruptions change nothing.
-        kept = batch.rng.sample("dropout").uniform("kept", h.shape[1]) >= self.dropout
-        logits = self.classifier(h * kept / (1 - self.dropout))                      # [B, C]
+        logits = self.top(dropout(h, self.dropout, batch.rng.sample("dropout")))     # [B, C]
         labelled = batch.label != -1                                                 # [B]
-        loss = self.named_loss(logits, batch.label, labelled)
+        loss = _mean(cross_entropy_rows(logits, batch.label, self.label_smoothing), labelled)
         guessed = self.guess(batch)
         if guessed is None:
-            return {"loss": loss, "features": h}
+            return {"loss": loss}        # no features: a probe asks for those of the average, on which it is tested
         other = self.guessed_loss(logits, guessed, ~labelled)
-        return {"loss": loss + self.unlabelled * other, "features": h, "labelled": loss, "unlabelled": other}
+        return {"loss": loss + self.unlabelled * other, "labelled": loss, "unlabelled": other}
+
+    def after_step(self) -> None:
+        taken = self.progress.step + 1
+        momentum = min(value(self.momentum, self.progress), (1 + taken) / (10 + taken))
+        self.average.update(nn.Sequential(self.backbone, self.top), momentum)
 
     def guess(self, batch: Batch) -> Tensor | None:
         """The teacher's classes ``[B, C]``, from the file or by looking at the last view; None without either."""
@@ -90,10 +112,6 @@ class NoisyStudent(Method):
         assert logits is not None
         return torch.softmax(logits.float() / self.temperature, dim=1)
 
-    def named_loss(self, logits: Tensor, label: Tensor, rows: Tensor) -> Tensor:
-        """Mean over the labelled rows of all processes."""
-        return _mean(cross_entropy_rows(logits, label, self.label_smoothing), rows)
-
     def guessed_loss(self, logits: Tensor, guessed: Tensor, rows: Tensor) -> Tensor:
         """Mean over the unlabelled rows of all processes; smoothing is for hard classes only."""
         if self.hard:
@@ -102,5 +120,6 @@ class NoisyStudent(Method):
 
 
 def _mean(losses: Tensor, rows: Tensor) -> Tensor:
+    """Mean over the chosen rows of all processes."""
     count = sum_over_ranks(rows.sum().to(losses.dtype)).clamp_min(1)
     return losses.where(rows, 0.0).sum() * world_size() / count

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterable
 
-from ssl_zoo.augmentations.rng import Draw
+from torch import Tensor, nn
+
+from ssl_zoo.augmentations.rng import BatchRNG, Draw
 
 
 def dropout(x: Tensor, share: float, draw: Draw) -> Tensor:
@@ -16,3 +18,12 @@ def dropout(x: Tensor, share: float, draw: Draw) -> Tensor:
         return x
     kept = draw.uniform("kept", *x.shape[1:]).to(x.device) >= share
     return x * kept / (1 - share)
+
+
+def with_dropout(layers: Iterable[nn.Module], x: Tensor, share: float, rng: BatchRNG) -> Tensor:
+    """Apply one layer after another to ``[B, F]``, with dropout before each linear one (AlexNet's classifier)."""
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.Linear):
+            x = dropout(x, share, rng.sample(("dropout", i)))
+        x = layer(x)
+    return x

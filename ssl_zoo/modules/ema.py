@@ -23,11 +23,14 @@ class EMA(nn.Module):
     Args:
         student: Network to copy; later passed to :meth:`update` with the same parameter names.
         reinit: Re-initialise every sub-module that knows how (``reset_parameters``).
+        statistics: The buffers that are not whole numbers follow too: for a copy that sees no batch of the training, so
+            that its batch norms have no statistics of their own (Noisy Student).
     """
 
-    def __init__(self, student: nn.Module, reinit: bool = False) -> None:
+    def __init__(self, student: nn.Module, reinit: bool = False, statistics: bool = False) -> None:
         super().__init__()
         self.net = copy.deepcopy(student)
+        self.statistics = statistics
         if reinit:
             _redraw(self.net)
         module: Any  # networks of any library, whose attributes torch's types do not know
@@ -42,13 +45,12 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
-        """``teacher = momentum * teacher + (1 - momentum) * student`` for every parameter, matched by name.
+        """``teacher = momentum * teacher + (1 - momentum) * student`` for all that follows, matched by name.
 
         Raises:
             ValueError: If the student's parameters are not the teacher's, naming the first that differs.
         """
-        new = dict(student.named_parameters())
-        old = dict(self.net.named_parameters())
+        new, old = self._followed(student), self._followed(self.net)
         if new.keys() != old.keys():
             odd = sorted(new.keys() ^ old.keys())[0]
             raise ValueError(f"teacher and student differ: parameter {odd!r} belongs to one of them only")
@@ -61,6 +63,12 @@ class EMA(nn.Module):
             torch._foreach_add_(teacher, torch._foreach_mul(source, 1.0 - momentum))  # alpha would round once
         else:
             torch._foreach_lerp_(teacher, source, 1.0 - momentum)
+
+    def _followed(self, net: nn.Module) -> dict[str, Tensor]:
+        followed: dict[str, Tensor] = dict(net.named_parameters())
+        if self.statistics:
+            followed |= {name: buffer for name, buffer in net.named_buffers() if buffer.is_floating_point()}
+        return followed
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,6 +22,18 @@ class Clusters(NamedTuple):
     assignment: Tensor  # [N] int64, of every sample to its nearest centroid
     distance: Tensor  # [N] squared Euclidean, to that centroid
     inertia: float  # sum of the squared distances
+
+
+def check_clusters(clusters: int | Sequence[int], most: int, samples: str) -> None:
+    """Raise the ValueError about numbers of clusters that are not 2 to ``most``, as many as there are ``samples``."""
+    counts = [clusters] if isinstance(clusters, int) else list(clusters)
+    if counts and 2 <= min(counts) and max(counts) <= most:
+        return
+    wanted, fits = f"2 to {most}, {samples}", max(most // 50, 2)
+    if isinstance(clusters, int):
+        raise ValueError(f"method.clusters={clusters}: wanted {wanted}; try method.clusters={fits}")
+    several = [fits] * max(len(counts), 1)
+    raise ValueError(f"method.clusters={counts}: wanted one or more, each {wanted}; try method.clusters={several}")
 
 
 @torch.no_grad()

@@ -1,29 +1,60 @@
-"""Gradient clipping in the three ways that authors use."""
+"""Gradient clipping in the three ways that authors use, of all parameters or of some."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
+# What the names of parameters that share a norm have in common.
+_SHARED: dict[str, Callable[[str], str]] = {
+    "global": lambda name: "",
+    "per_module": lambda name: name.partition(".")[0] if "." in name else "",
+    "per_tensor": lambda name: name,
+}
 
-def clip_gradients(module: nn.Module, mode: str, value: float) -> None:
-    """Scale gradients down to a norm of at most ``value``, in place.
+
+@dataclass(frozen=True)
+class Clip:
+    """Scales gradients down to a norm of at most ``value``, in place; the keys of ``trainer.clip``.
 
     Args:
-        module: Its parameters' gradients are clipped.
-        mode: ``global`` (one norm over all), ``per_module`` (one norm per child, and one for
-            the parameters of no child, as a mask token: DINOv2) or ``per_tensor``
-            (one norm per parameter: ``clip_gradients`` of DINO's ``utils.py``).
+        mode: ``global`` (one norm over all), ``per_module`` (one norm per child, and one for the parameters of no
+            child, as a mask token: DINOv2) or ``per_tensor`` (one norm per parameter: ``clip_gradients`` of DINO's
+            ``utils.py``).
         value: Largest norm, > 0.
+        match: Regular expression searched in the names: others are neither clipped nor counted (MSN's prototypes).
     """
-    if mode == "per_tensor":
-        groups = [[p] for p in module.parameters()]
-    elif mode == "per_module":
-        groups = [list(child.parameters()) for child in module.children()]
-        groups += [list(module.parameters(recurse=False))]
-    else:
-        groups = [list(module.parameters())]
-    for group in groups:
-        held = [p for p in group if p.grad is not None]
-        if held:
-            torch.nn.utils.clip_grad_norm_(held, value)
+
+    mode: Literal["global", "per_module", "per_tensor"]
+    value: float
+    match: str | None = None
+
+    def __call__(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Clip the gradients of these parameters, named as ``module.named_parameters()`` does."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, p in named:
+            if p.grad is not None and self.takes(name):
+                groups.setdefault(_SHARED[self.mode](name), []).append(p)
+        for group in groups.values():
+            torch.nn.utils.clip_grad_norm_(group, self.value)
+
+    def takes(self, name: str) -> bool:
+        return self.match is None or re.search(self.match, name) is not None
+
+    def problem(self, names: Iterable[str]) -> str | None:
+        """The sentence about a value that cannot work for trained parameters of these names, or None."""
+        if self.value <= 0:
+            return f"trainer.clip.value={self.value:g}: wanted the largest norm, above 0; null for trainer.clip: none"
+        names = list(names)
+        try:
+            if any(map(self.takes, names)):
+                return None
+        except re.error as error:
+            return f"trainer.clip.match={self.match!r} is no regular expression: {error}"
+        parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+        return f"trainer.clip.match={self.match!r} matches none of {len(names)} trained parameters, those of: {parts}"

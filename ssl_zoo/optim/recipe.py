@@ -60,7 +60,8 @@ class OptimizerRecipe:
             ``ndim_at_most`` (1: biases and norms). It may set any option of the optimizer (constant or schedule),
             ``lr_factor`` (of the default lr), and ``frozen_until`` (steps, or ``{"epochs": n}``). A rule that is None
             is left out, so that a config can switch one off.
-        lr_scale: ``linear256`` (rates are per 256 samples), ``sqrt`` (times the root of the batch) or ``absolute``.
+        lr_scale: ``linear256`` (rates are per 256 samples), ``sqrt`` (times the root of the batch) or ``absolute``; the
+            ends of schedules that have an ``absolute_end`` stay as they are.
         layer_decay: Factor of the learning rate from each layer of the backbone to the one before it (heads: 1), on top
             of the rules (:mod:`ssl_zoo.optim.layer_decay`); None: one rate for all layers.
     """
@@ -102,7 +103,7 @@ class OptimizerRecipe:
         groups = []
         for name, (rule, members) in self._members(named).items():
             options = {**self.values, **{k: v for k, v in rule.items() if k not in (*SELECTORS, *OTHERS)}}
-            lr = _times(options["lr"], multiplier * rule.get("lr_factor", 1.0))
+            lr = _times(options["lr"], rule.get("lr_factor", 1.0), multiplier)
             for scale, params in _by_scale(members, scales):
                 scaled = {**options, "lr": lr if scale == 1 else _times(lr, scale)}
                 label = name if scale == 1 else f"{name} x {scale:.3g}"
@@ -272,8 +273,8 @@ def _by_scale(members: list[Named], scales: Mapping[str, float]) -> list[tuple[f
     return sorted(found.items(), key=lambda item: -item[0])
 
 
-def _times(x: Any, factor: float) -> Any:
-    return x.scaled(factor) if callable(x) else x * factor
+def _times(x: Any, factor: float, batch: float = 1.0) -> Any:
+    return x.scaled(factor, batch) if callable(x) else x * (factor * batch)
 
 
 def _highest(x: Any) -> float:

@@ -43,13 +43,21 @@ class Progress:
     def fraction(self) -> float:
         return min(self.step / self.total, 1.0)
 
+    def since(self, epoch: int) -> Progress:
+        """For what begins in that epoch: its first step is step 0, and so are those before it."""
+        return replace(self, step=max(self.step - epoch * self.steps_per_epoch, 0))
+
 
 class Schedule(Protocol):
-    """A number at every step; ``scaled`` is the same schedule times a factor, ``highest`` its largest value."""
+    """A number at every step; ``highest`` is its largest value.
+
+    ``scaled`` is the same schedule times ``factor``, and times ``batch``, what the size of the batch makes of a rate:
+    numbers that a recipe gives absolutely leave out the second.
+    """
 
     def __call__(self, progress: Progress) -> float: ...
 
-    def scaled(self, factor: float) -> Schedule: ...
+    def scaled(self, factor: float, batch: float = 1.0) -> Schedule: ...
 
     def highest(self) -> float: ...
 
@@ -70,8 +78,8 @@ class _Rates:
 
     rates: ClassVar[tuple[str, ...]] = ()
 
-    def scaled(self: Self_, factor: float) -> Self_:
-        return replace(self, **{name: getattr(self, name) * factor for name in self.rates})
+    def scaled(self: Self_, factor: float, batch: float = 1.0) -> Self_:
+        return replace(self, **{name: getattr(self, name) * (factor * batch) for name in self.rates})
 
     def highest(self) -> float:
         return max(getattr(self, name) for name in self.rates)
@@ -246,12 +254,26 @@ class WarmupCosine(_Ramp):
         peak: Value at the end of the warm-up.
         end: Value that the cosine runs to; it is reached one step after the run's last.
         end_factor: The same as a part of the peak; used instead when given.
+        absolute_end: ``end`` is the same for every batch size (``--min_lr`` of DINO, iBOT and DINOv2).
     """
 
     rates = ("start", "peak", "end")
     peak: float
     end: float = 0.0
     end_factor: float | None = None
+    absolute_end: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.absolute_end and self.end_factor is not None:
+            raise ValueError(
+                f"end_factor={self.end_factor:g} is a part of the peak, which scales with the batch: it cannot be an "
+                "absolute end; give end=RATE instead, or absolute_end=false"
+            )
+
+    def scaled(self, factor: float, batch: float = 1.0) -> WarmupCosine:
+        scaled = super().scaled(factor, batch)
+        return replace(scaled, end=self.end * factor) if self.absolute_end else scaled
 
     def __call__(self, progress: Progress) -> float:
         count, warmup = self.count(progress), self.warmup(progress)
@@ -281,9 +303,9 @@ class Warmup(_Ramp):
         end = round(warmup * progress.steps_per_epoch if self.per_epoch else warmup)
         return self.ramp(count, warmup, (self.toward or self.after)(replace(progress, step=end)))
 
-    def scaled(self, factor: float) -> Warmup:
-        toward = None if self.toward is None else self.toward.scaled(factor)
-        return replace(self, start=self.start * factor, after=self.after.scaled(factor), toward=toward)
+    def scaled(self, factor: float, batch: float = 1.0) -> Warmup:
+        toward = None if self.toward is None else self.toward.scaled(factor, batch)
+        return replace(self, start=self.start * (factor * batch), after=self.after.scaled(factor, batch), toward=toward)
 
     def highest(self) -> float:
         return max(self.start, self.after.highest())
@@ -316,8 +338,8 @@ class Held(_Rates):
             progress = replace(progress, step=progress.step - held, total=max(progress.total - held, 1))
         return self.after(progress)
 
-    def scaled(self, factor: float) -> Held:
-        return replace(self, after=self.after.scaled(factor), value=self.value * factor)
+    def scaled(self, factor: float, batch: float = 1.0) -> Held:
+        return replace(self, after=self.after.scaled(factor, batch), value=self.value * (factor * batch))
 
     def highest(self) -> float:
         return max(self.value, self.after.highest())

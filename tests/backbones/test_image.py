@@ -122,6 +122,22 @@ def test_residual_branches_start_at_zero_unless_told():
     assert tiny.resnet8(zero_init_residual=False).net.layer3[0].bn2.weight.sum() == 128
 
 
+@pytest.mark.parametrize(
+    ("uniform", "wanted"), [(False, [0.0, 0.1, 0.2, 0.3]), (True, [0.3] * 4)], ids=["growing", "uniform"]
+)
+def test_stochastic_depth_grows_with_the_blocks_or_is_the_same_in_all(uniform, wanted):
+    blocks = tiny.vit_mini(**SMALL, drop_path_rate=0.3, drop_path_uniform=uniform).net.blocks
+    for part in ("drop_path1", "drop_path2"):
+        rates = [getattr(getattr(block, part), "drop_prob", 0.0) for block in blocks]
+        assert rates == pytest.approx(wanted)
+
+
+def test_uniform_stochastic_depth_is_of_vision_transformers_only():
+    message = "backbone.drop_path_uniform=true of 'convnext_tiny': only timm's plain vision transformers have it"
+    with pytest.raises(ConfigError, match=message):
+        image.convnext_tiny(**SMALL, drop_path_uniform=True)
+
+
 def test_small_stem_keeps_the_resolution(views):
     backbone = image.resnet18(**SMALL)
     assert [m.shape[-1] for m in backbone.forward_maps(views(32))] == [32, 16, 8, 4]

@@ -38,8 +38,8 @@ class Recorded:
     def __call__(self, progress: Progress) -> float:
         return self.rates[progress.step]
 
-    def scaled(self, factor: float) -> Recorded:
-        return Recorded(tuple(rate * factor for rate in self.rates))
+    def scaled(self, factor: float, batch: float = 1.0) -> Recorded:
+        return Recorded(tuple(rate * (factor * batch) for rate in self.rates))
 
     def highest(self) -> float:
         return max(self.rates)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ssl_zoo.losses.masked_distillation import masked_distillation, summed_distillation
+from ssl_zoo.losses.masked_distillation import crop_distillation, masked_distillation, summed_distillation
 from ssl_zoo.losses.self_distillation import self_distillation
 from ssl_zoo.modules.masking.block import masked_patches
 
@@ -46,6 +46,11 @@ def test_pairs_of_crops_add_up_to_dinos_mean():
     generator = torch.Generator().manual_seed(0)
     s = [torch.randn(3, 5, generator=generator) for _ in range(4)]
     p = [torch.randn(3, 5, generator=generator).softmax(1) for _ in range(2)]
-    across = [summed_distillation([s[v]], [p[1 - v]], 0.1) for v in range(2)]
-    total = (sum(across) + summed_distillation(s[2:], p, 0.1)) / 6
-    torch.testing.assert_close(total, self_distillation(s, p, 0.1))
+    terms = crop_distillation(s, p, 0.1)
+    torch.testing.assert_close(terms["global"] + terms["local"], self_distillation(s, p, 0.1))
+    torch.testing.assert_close(terms["local"], summed_distillation(s[2:], p, 0.1) / 6)
+
+
+def test_without_local_crops_indifferent_students_lose_two_thirds_of_ln_k():
+    terms = crop_distillation([torch.zeros(3, 4)] * 2, [torch.eye(4)[:3]] * 2, 0.1)
+    assert terms.keys() == {"global"} and terms["global"].item() == pytest.approx(2 / 3 * math.log(4))

@@ -13,6 +13,7 @@ from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.deepcluster import DeepCluster
+from ssl_zoo.modules.dropout import with_dropout
 from tests.helpers import info, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 from tests.methods.test_epoch_hooks import TINY
 from tests.pool import GlooPool
@@ -88,7 +89,7 @@ def test_dropout_is_off_while_features_are_clustered() -> None:
     method = method_of("method.dropout=0.5")
     batch = tiny_batch(view_sizes("deepcluster"), 0, EXACT)
     h = method.backbone(batch.views[0])
-    assert not torch.equal(method.project(h, batch.rng), method.projector(h))
+    assert not torch.equal(with_dropout(method.projector, h, method.dropout, batch.rng), method.projector(h))
 
 
 @pytest.mark.parametrize("option", ["method.sampling=uniform", "method.sampling=authors", "method.clustering=pic"])

@@ -111,8 +111,8 @@ def test_prototypes_stay_where_k_means_put_them() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("clusters", [65], r"method.clusters=\[65\]: wanted one number or more, each 2 to 64, the samples of an epoch"),
-        ("clusters", [], r"method.clusters=\[\]: wanted one number or more"),
+        ("clusters", [65], r"method.clusters=\[65\]: wanted one or more, each 2 to 64, the samples of an epoch"),
+        ("clusters", [], r"method.clusters=\[\]: wanted one or more"),
         ("banks", 0, "method.banks=0: wanted 1 or more"),
         ("scope", "ranks", "method.scope=ranks: .*'rank'"),
         ("bank_dtype", "float8", "bank_dtype=float8"),

@@ -93,6 +93,19 @@ def test_the_recipes_clip_each_tensor_by_itself() -> None:
     assert tiny_config("dino").optimizer.rules.last_layer.frozen_until == {"epochs": 1}
 
 
+@pytest.mark.parametrize(
+    ("chosen", "peak", "warmup"), [("dino/large", 5e-4, 10), ("dino/small", 2e-3, 1), ("dino_resnet", 0.03, 10)]
+)
+@pytest.mark.parametrize("batch", [128, 1024])
+def test_the_rate_scales_with_the_batch_and_ends_at_min_lr(
+    chosen: str, peak: float, warmup: int, batch: int
+) -> None:
+    method = tiny_method("dino", [f"optimizer={chosen}"])
+    method.bind(batch)
+    rates = [method.bound.lr(Progress(step, 100_000, 1000)) for step in (1000 * warmup, 99_999)]
+    assert rates == pytest.approx([peak * batch / 256, 1e-6], rel=1e-3)  # main_dino.py: --min_lr, of any batch
+
+
 def test_one_view_is_refused() -> None:
     wanted = "augmentation.views gives 1 global view(s) and DINO needs at least 2; add views with kind: global"
     assert (views_problem(DINO, (1, 6)) or "").startswith(wanted)

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo import config
 from ssl_zoo.distributed import world_size
-from ssl_zoo.losses.clustering import sinkhorn
-from ssl_zoo.methods.dinov2 import log_mass_over_ranks
+from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.optim.schedules import Progress
 from tests.helpers import tiny_batch, tiny_method, train_step
 from tests.pool import GlooPool
@@ -43,11 +41,6 @@ def test_patches_have_a_head_of_their_own_or_not():
     assert not own.centres and len(tiny_method("dinov2", CENTRED).centres) == 2
 
 
-def test_sinkhorn_over_ranks_is_sinkhorn():
-    scores = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    torch.testing.assert_close(sinkhorn(scores, 0.07, 3, log_mass_over_ranks), sinkhorn(scores, 0.07, 3))
-
-
 def steps(extra: list[str]) -> dict[str, Any]:
     method = tiny_method("dinov2", extra, torch.float64)
     outs = [train_step(method, tiny_batch(SIZES, step, torch.float64)) for step in range(2)]
@@ -71,9 +64,13 @@ def test_koleo_among_the_rows_of_a_rank_is_another_loss(pool: GlooPool):
         assert not torch.allclose(two["losses"], one["losses"])
 
 
+def large() -> Any:
+    tiny = ["data.image_size=16", "backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
+    return tiny_method("dinov2", ["scale=large", "backbone=vit_mini", *tiny], tiny=False)
+
+
 def test_the_recipe_for_large_images_holds_the_last_layers_and_slows_the_patches():
-    method = tiny_method("dinov2", ["scale=large", "backbone=vit_mini", "data.image_size=16", "backbone.embed_dim=16",
-                                    "backbone.depth=2", "backbone.num_heads=2"], tiny=False)  # fmt: skip
+    method = large()
     groups = {group["name"]: group for group in method.bound.optimizer.param_groups}
     for step, held in ((3, True), (4, False)):
         method.bound.apply(Progress(step, 80, 4))
@@ -81,5 +78,23 @@ def test_the_recipe_for_large_images_holds_the_last_layers_and_slows_the_patches
     patches = next(group for name, group in groups.items() if name.startswith("patches"))
     assert patches["lr"] == pytest.approx(0.2 * 0.9**3 * groups["default"]["lr"])  # two blocks and the last behind
     assert next(g for n, g in groups.items() if n.startswith("patch_bias"))["weight_decay"] == 0
-    clip = config.plain(config.load(["method=dinov2", "data=synthetic", "scale=large"]))["trainer"]["clip"]
-    assert clip == {"mode": "per_module", "value": 3.0}
+    assert method.clip == Clip("per_module", 3.0)
+
+
+@pytest.mark.parametrize("batch", [256, 2048])
+def test_the_rates_of_large_images_scale_with_the_root_of_the_batch_and_end_at_min_lr(batch):
+    method = large()
+    method.bind(batch)
+    for step, rate in ((1000, 0.004 * (batch / 1024) ** 0.5), (10_000, 1e-6)):  # the end of the warm-up, and of the run
+        method.bound.apply(Progress(step, 10_000, 100))
+        found = {group["name"]: group["lr"] for group in method.bound.optimizer.param_groups}
+        assert (found["default"], found["last_layers"]) == pytest.approx((rate, rate))
+        patches = next(lr for name, lr in found.items() if name.startswith("patches"))
+        assert patches == pytest.approx(0.2 * 0.9**3 * rate)  # their lr_multiplier is one of the end too
+
+
+def test_all_blocks_of_large_images_have_the_same_stochastic_depth_and_the_teacher_none():
+    method = large()
+    rates = [[part.drop_prob for part in net.modules() if hasattr(part, "drop_prob")]
+             for net in (method.backbone, method.teacher)]  # fmt: skip
+    assert rates == [[0.3] * 4, [0.0] * 4]

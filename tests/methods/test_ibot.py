@@ -6,20 +6,24 @@ import pytest
 import torch
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.losses.self_distillation import centred_softmax
+from ssl_zoo.methods import ibot
 from ssl_zoo.optim.schedules import Progress
 from tests.helpers import tiny_batch, tiny_method, train_step
 
 SIZES = [16, 16, 8]  # two global crops and a local one
 
 
-def test_before_the_first_epoch_of_masks_the_loss_is_dinos_and_the_temperature_waits():
+def test_before_the_first_epoch_of_masks_the_loss_is_dinos_and_the_temperature_waits(monkeypatch):
+    used = []
+    monkeypatch.setattr(ibot, "centred_softmax", lambda *given: used.append(given[2]) or centred_softmax(*given))
     rise = ["start=0.04", "after.value=0.07", "warmup_epochs=2"]
     method = tiny_method("ibot", ["method.mask_start=1", *(f"method.patch_temperature.{word}" for word in rise)])
     for step, hides, temperature in ((0, False, 0.04), (4, True, 0.04), (8, True, 0.07)):
         method.progress = Progress(step, 16, 4)
         out = method.training_loss(tiny_batch(SIZES, step))
         assert (out["patch"] > 0) == hides
-        assert method.sharpness == pytest.approx(temperature)
+        assert used[-1] == pytest.approx(temperature)  # of patches, the second of a step
 
 
 def test_local_crops_are_compared_and_never_masked():

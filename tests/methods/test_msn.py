@@ -61,6 +61,16 @@ def test_a_network_without_class_token_is_read_by_its_patches():
     assert math.isfinite(train_step(method, tiny_batch(view_sizes("msn")))["loss"])
 
 
+def test_the_encoder_alone_is_clipped():
+    norms = {}
+    for limit in (1e-3, 1e3):
+        method = tiny_method("msn", [f"trainer.clip.value={limit}"])
+        gradients = train_step(method, tiny_batch(view_sizes("msn")))["gradients"]
+        prototypes = gradients.pop("prototypes.weight").norm().item()
+        norms[limit] = torch.stack([g.norm() for g in gradients.values()]).norm().item(), prototypes
+    assert norms[1e-3] == pytest.approx((1e-3, norms[1e3][1]), rel=1e-4) and norms[1e3][0] > 1e-2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

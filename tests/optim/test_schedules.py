@@ -3,7 +3,18 @@ import pickle
 
 import pytest
 
-from ssl_zoo.optim.schedules import Constant, Cosine, Linear, Progress, Step, Warmup, WarmupCosine, capped_warmup, value
+from ssl_zoo.optim.schedules import (
+    Constant,
+    Cosine,
+    Held,
+    Linear,
+    Progress,
+    Step,
+    Warmup,
+    WarmupCosine,
+    capped_warmup,
+    value,
+)
 
 RUN = {"total": 100, "steps_per_epoch": 10}
 
@@ -16,6 +27,11 @@ def test_progress_counts_epochs_and_a_cut_last_one():
     progress = Progress(step=25, total=95, steps_per_epoch=10)
     assert (progress.epoch, progress.epochs) == (2, 10)
     assert progress.fraction == pytest.approx(25 / 95)
+
+
+@pytest.mark.parametrize(("step", "wanted"), [(0, 0), (19, 0), (20, 0), (25, 5)])
+def test_progress_since_an_epoch_waits_for_it(step, wanted):
+    assert Progress(step, **RUN).since(2) == Progress(wanted, **RUN)
 
 
 def test_value_of_a_number_and_of_a_schedule():
@@ -52,6 +68,18 @@ def test_linspace_warmup_holds_the_peak_twice():
 
 def test_end_factor_is_a_part_of_the_peak_also_when_scaled():
     assert at(WarmupCosine(0.2, end_factor=0.001).scaled(8), 0, 100) == pytest.approx([1.6, 0.0016])
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, Held, Warmup], ids=["alone", "held", "behind a warm-up"])
+def test_an_absolute_end_scales_with_a_factor_and_not_with_the_batch(wrap):
+    schedule = wrap(WarmupCosine(0.5, 0.01, absolute_end=True))
+    assert at(schedule.scaled(0.2, batch=8.0), 0, 100) == pytest.approx([0.8, 0.002])
+    assert at(wrap(WarmupCosine(0.5, 0.01)).scaled(0.2, batch=8.0), 0, 100) == pytest.approx([0.8, 0.016])
+
+
+def test_an_absolute_end_that_is_a_part_of_the_peak_is_refused():
+    with pytest.raises(ValueError, match="end_factor=0.001 is a part of the peak.*; give end=RATE instead, or absolut"):
+        WarmupCosine(0.5, end_factor=0.001, absolute_end=True)
 
 
 def test_warmup_steps_replace_epochs():

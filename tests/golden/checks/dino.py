@@ -16,6 +16,7 @@ from ssl_zoo.backbones.vit import bicubic_positions
 from ssl_zoo.evaluation.knn import _scores, knn_top1
 from ssl_zoo.methods.dino import DINO
 from ssl_zoo.modules.dino_head import DINOHead
+from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.optim.lars import LARS
 from ssl_zoo.optim.schedules import Constant, Cosine, Progress, Warmup, WarmupCosine
 from ssl_zoo.report.attention import class_attention, mass_mask, upsampled
@@ -232,7 +233,7 @@ def method_of(h: Any, start: dict[str, np.ndarray], steps: int) -> DINO:
     for who in PARTS:
         fill(method, {renamed(name, who): array for name, array in start.items()})
     method.bind(h["batch"])
-    method.clip = {"mode": "per_tensor", "value": h["clip_grad"]} if h["clip_grad"] else None
+    method.clip = Clip("per_tensor", h["clip_grad"]) if h["clip_grad"] else None
     method.progress = Progress(before, before + steps, steps)
     return method.train()
 

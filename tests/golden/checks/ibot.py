@@ -97,11 +97,13 @@ def method_of(h: Any, **others: Any) -> IBOT:
 def check_loss(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     method = method_of(h).to(double_or_single(arrays["student_cls_step1"])).train()
-    for name, rates in (("teacher_temp", method.teacher_temperature), ("teacher_patch_temp", None)):
+    temperatures = (("teacher_temp", method.teacher_temperature, 0),
+                    ("teacher_patch_temp", method.patch_temperature, h["pred_start_epoch"]))  # fmt: skip
+    for name, rates, start in temperatures:
         found = []
         for epoch in range(h["nepochs"]):
-            method.progress = Progress(epoch, h["nepochs"], 1)
-            found.append(method.sharpness if rates is None else value(rates, method.progress))
+            progress = Progress(epoch, h["nepochs"], 1)
+            found.append(value(rates, progress.since(start)))
         close(np.array(found), arrays[f"{name}_schedule"], f"{name}_schedule")
     for t in steps_of(arrays, "loss_step{}"):
         student = joined(arrays[f"student_cls_step{t}"], arrays[f"student_patch_step{t}"])

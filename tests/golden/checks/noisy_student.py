@@ -32,7 +32,7 @@ def method_of(h: Any, rows: int, hard: bool, teacher: Tensor | None) -> noisy_st
             label_smoothing=h["ls"],
             dropout=0.0,
         )
-    method.classifier = nn.Identity()  # type: ignore[assignment]
+    method.top = nn.Identity()  # type: ignore[assignment]
     return method
 
 
