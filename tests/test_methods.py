@@ -125,7 +125,11 @@ def test_every_scalar_of_the_signature_is_in_the_yaml(name: str) -> None:
 
 
 # Methods that some networks cannot serve: how the names of these begin, and what is said.
-REFUSES = {"loco": ("vit", "has no stages; these have: resnet8")}
+REFUSES = {
+    "loco": ("vit", "has no stages; these have: resnet8"),
+    "dinov2": ("vit_patches", "compares class tokens, and backbone '.*' has none; set backbone.class_token=true"),
+    "ibot": ("vit_patches", "compares class tokens, and backbone '.*' has none; set backbone.class_token=true"),
+}
 
 
 def needs_tokens(name: str) -> bool:
