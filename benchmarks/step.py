@@ -51,7 +51,7 @@ def by_hand(method: Any, batch_size: int, steps: int) -> Callable[[Batch], None]
         factor = 0.5 * (1 + math.cos(math.pi * next(taken) / steps))
         for group, lr in zip(optimizer.param_groups, peak, strict=True):
             group["lr"] = lr * factor
-        a, b = (F.normalize(method.projector(method.backbone(view)), dim=1) for view in batch.views)
+        a, b = F.normalize(method.projector(method.backbone(torch.cat(batch.views))), dim=1).chunk(2)
         loss = 2 * nt_xent(a, b, a, b, 0, method.temperature)
         optimizer.zero_grad()
         loss.backward()
