@@ -114,3 +114,9 @@ def test_a_source_domain_shares_the_memory(tmp_path: Path, monkeypatch: pytest.M
     labels = state["memory.labels"]
     assert len(labels) == 4 + 48 and labels[:4].tolist() == [0, 1, 2, 3]
     assert labels[4:28].tolist() == [-1] * 24 and labels[28:].min() == 4
+
+
+@pytest.mark.parametrize("name", ["pcl", "deepcluster"])
+def test_a_run_in_double_precision_reads_its_images_in_double_precision(name: str, tmp_path: Path) -> None:
+    state = fit(name, tmp_path, "trainer.precision=64-true", "trainer.max_epochs=2")
+    assert state["backbone.net.conv1.weight"].dtype == torch.float64
