@@ -171,7 +171,8 @@ class Method(pl.LightningModule):
         modes = {part: part.training for part in module.modules()}
         module.eval()
         batches = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
-        rows = gather_lists([(index.cpu(), module(view.to(self.device, self.dtype)).cpu()) for view, _, index in batches])
+        passes = ((index, module(view.to(self.device, self.dtype))) for view, _, index in batches)
+        rows = gather_lists([(index.cpu(), output.cpu()) for index, output in passes])
         for part, training in modes.items():
             part.training = training
         index, outputs = (torch.cat(column) for column in zip(*rows, strict=True))
