@@ -45,7 +45,7 @@ def leave() -> None:
 
 
 # A process that sleeps until the others arrive gives its core back, and its next operations are slow until it has that
-# again; batch norm waits some 40 times a step. Longer waits than this sleep.
+# again; batch norm waits some 20 to 40 times a step. Longer waits than this sleep.
 POLL = 0.02  # seconds
 
 
