@@ -17,11 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of recorded cases that tests/golden checks, searched recursively (default: tests/golden/data)",
     )
+    parser.addoption("--device", default="cpu", help="where tests/golden computes: cpu, cuda or cuda:N (default: cpu)")
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[GlooPool]:
-    pool = GlooPool(2)
+def pool(request: pytest.FixtureRequest) -> Iterator[GlooPool]:
+    pool = GlooPool(2, request.config.getoption("device"))
     yield pool
     pool.close()
 

@@ -12,9 +12,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.golden.device import everything_on
 
-def _serve(rank: int, world: int, port: int, pipe: Any) -> None:
+
+def _serve(rank: int, world: int, port: int, device: str, pipe: Any) -> None:
     torch.set_num_threads(1)
+    everything_on(device)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=world)
     while (task := pipe.recv()) is not None:
@@ -27,7 +30,9 @@ def _serve(rank: int, world: int, port: int, pipe: Any) -> None:
 
 
 class GlooPool:
-    def __init__(self, world: int = 2) -> None:
+    """``world`` processes, whose tensors lie on ``device`` where nothing else is said."""
+
+    def __init__(self, world: int = 2, device: str = "cpu") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -35,7 +40,7 @@ class GlooPool:
         self.pipes, self.processes = [], []
         for rank in range(world):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, world, port, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, world, port, device, theirs), daemon=True)
             process.start()
             self.pipes.append(ours)
             self.processes.append(process)

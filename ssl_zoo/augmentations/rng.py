@@ -143,9 +143,10 @@ class Draw:
 
     def _bits(self, kind: str, name: Hashable, shape: tuple[int, ...]) -> Tensor:
         key, rows = _next(self.key, (kind, name)), self._rows()
-        row = torch.as_tensor(key) if rows is None else _mix(rows + key)                 # [] or [B]
         element = torch.arange(1, math.prod(shape) + 1, device=self.device) * STRIDE     # [n]
-        return _mix(row.unsqueeze(-1) + element).view((*row.shape, *shape))
+        if rows is None:
+            return _mix(element + key).view(shape)
+        return _mix(_mix(rows + key).unsqueeze(-1) + element).view((len(rows), *shape))
 
 
 class Rows:

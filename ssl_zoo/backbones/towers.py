@@ -22,8 +22,9 @@ class SideBySide(nn.Module):
         self.channels = [list(group) for group in channels]
 
     def forward(self, view: Tensor) -> Tensor:
-        parts = zip(self.towers, self.channels, strict=True)
-        return torch.cat([tower(view[:, group]) for tower, group in parts], dim=1)
+        # Not ``view[:, group]``: a GPU would be waited for while the list is copied there.
+        parts = [torch.stack([view[:, channel] for channel in group], dim=1) for group in self.channels]
+        return torch.cat([tower(part) for tower, part in zip(self.towers, parts, strict=True)], dim=1)
 
 
 class Towers(Backbone):

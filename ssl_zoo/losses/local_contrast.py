@@ -48,8 +48,9 @@ def local_nce(
     scores = torch.einsum("bd,ndl->bnl", source, targets) / math.sqrt(source.shape[1])       # [B, N, L]
     regulariser = penalty * scores.square().mean()
     scores = tanh_clip(scores, clip)
-    own = F.one_hot(torch.arange(offset, offset + len(source), device=source.device), images).bool()[:, :, None]
-    positive = scores[own.expand_as(scores)].view(len(source), -1)                           # [B, L]
+    row = torch.arange(len(source), device=source.device)
+    own = F.one_hot(offset + row, images).bool()[:, :, None]
+    positive = scores[row, offset + row]                                                     # [B, L]
     negative = scores.masked_fill(own, -torch.inf).flatten(1).logsumexp(1, keepdim=True)     # [B, 1]
     return positive - torch.logaddexp(positive, negative), regulariser
 

@@ -126,13 +126,13 @@ class _Across(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, centre, variance, rows = ctx.saved_tensors
         scale = torch.ones_like(centre) if weight is None else weight
+        inverse = (variance + ctx.eps).rsqrt()
         out, of_weight, of_bias = grad, torch.zeros_like(centre), torch.zeros_like(centre)
         if x.numel():
             out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-                grad.contiguous(), x, scale, centre, variance, None, None, False, ctx.eps, [True, True, True]
+                grad.contiguous(), x, scale, centre, variance, centre, inverse, False, ctx.eps, [True, True, True]
             )
         sums = gather(torch.stack([of_weight, of_bias])[None])[rank() // ctx.ranks * ctx.ranks :][: ctx.ranks].sum(0)
-        inverse = (variance + ctx.eps).rsqrt()
         share = -scale * inverse / rows
         slope = share * inverse * sums[0]
         offset = share * sums[1] - slope * centre
