@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from ssl_zoo import build, config
+from ssl_zoo.augmentations import accelerated
 from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
 from ssl_zoo.data.batch import Batch
 from tests.helpers import CONF, METHODS, ROWS, tiny_batch, tiny_method, view_sizes
@@ -30,6 +31,12 @@ WAITING = {
     "w_mse": DataDependentOutputException,  # whether a covariance has an inverse
 }
 PIPELINES = sorted(path.stem for path in (CONF / "augmentation").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches nothing on fake tensors; tests/augmentations/test_kernels.py has its kernels."""
+    monkeypatch.setattr(accelerated, "_kernels", lambda device: None)
 
 
 def fake_like(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.accelerated import kernels_for
 from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.geometry import interval, probability
 from ssl_zoo.augmentations.registry import register
@@ -42,6 +43,9 @@ class GaussianBlur(nn.Module):
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         applied = draw.uniform("apply") < self.p
         weights = self.kernels(draw.uniform("sigma"))                                            # [B, taps]
+        kernels = kernels_for(x)
+        if kernels is not None and self.radius < min(x.shape[-2:]):
+            return kernels.blur(x, applied, weights)
         return apply_to(x, applied, convolve, weights.to(x.dtype))
 
     def kernels(self, number: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.accelerated import kernels_for
 from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.geometry import interval, probability
 from ssl_zoo.augmentations.registry import register
@@ -88,6 +89,9 @@ class ColorJitter(nn.Module):
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         order, factors = self.parameters_of(draw)
         factors = factors.to(x.dtype)
+        kernels = kernels_for(x)
+        if kernels is not None and x.shape[1] == 3:
+            return kernels.jitter(x, order, factors)
         turns = self.ranges[HUE] != (0.0, 0.0)
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             return _jitter_by_order(x, order, factors)

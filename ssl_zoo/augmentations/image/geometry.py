@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.accelerated import kernels_for
 from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
 from ssl_zoo.augmentations.registry import register
@@ -68,6 +69,9 @@ class RandomResizedCrop(nn.Module):
         if x.dtype == torch.uint8:   # one decoded image in a worker: cutting first is cheaper than a whole matrix
             top, left, height, width = box[0].tolist()
             return resize(x[..., top:top + height, left:left + width], self.size, self.size, self.interpolation)
+        kernels = kernels_for(x)
+        if kernels is not None and x.shape[1] in (1, 3):
+            return kernels.crop(x, box, self.size, self.interpolation, mirrored)
         top, left, height, width = box.unbind(1)
         rows = resampling_matrix(top, height, x.shape[-2], self.size, self.interpolation)
         columns = resampling_matrix(left, width, x.shape[-1], self.size, self.interpolation, mirrored)
@@ -81,15 +85,21 @@ class RandomResizedCrop(nn.Module):
 
     def boxes(self, draw: Draw, height: int, width: int) -> Tensor:
         """``[B, 4]`` int64 boxes; float64 inside, so that devices round alike."""
-        share, shape = draw.uniform("box", ATTEMPTS, 2).double().unbind(2)                       # 2 x [B, 10]
-        area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * share)
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        numbers, place = draw.uniform("box", ATTEMPTS, 2), draw.uniform("place", 2)
+        kernels = kernels_for(numbers)
+        if kernels is not None:
+            least, more = (height * width * part for part in (self.scale[0], self.scale[1] - self.scale[0]))
+            limits = (least, more, low, high - low, *map(float, self._central(height, width)))
+            return kernels.boxes(numbers, place, height, width, limits)
+        share, shape = numbers.double().unbind(2)                                                # 2 x [B, 10]
+        area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * share)
         ratio = torch.exp(low + (high - low) * shape)
         h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
         fits = (h > 0) & (h <= height) & (w > 0) & (w <= width)
         first = fits.int().argmax(dim=1, keepdim=True)
         h, w = h.gather(1, first), w.gather(1, first)                                            # [B, 1]
-        place = draw.uniform("place", 2).double()
+        place = place.double()
         top = (place[:, :1] * (height - h + 1)).floor()
         left = (place[:, 1:] * (width - w + 1)).floor()
         found = fits.any(dim=1, keepdim=True)
