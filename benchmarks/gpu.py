@@ -359,6 +359,11 @@ def twins(data: DataModule, micro: int, device: torch.device) -> tuple[Batch, Ba
     return data.on_after_batch_transfer(raw, 0), data.on_after_batch_transfer(moved(raw, device), 0)
 
 
+# What some methods need with so few samples, and where there is no run to take a teacher from.
+SMALL = {"crd": ("method.teacher.timm=test_resnet",), "distill": ("method.teacher.timm=test_resnet",),
+         "pcl": ("method.clusters=[16,32,64]", "method.negatives=4"), "w_mse": ("method.sub_batch=32", "method.projector.out_features=16")}
+
+
 def small_config(*overrides: str) -> DictConfig:
     sizes = ("data.image_size=32", "data.batch_size=32", "data.source.samples=128", "data.source.val_samples=0")
     return config.load(["data=synthetic", *sizes, *overrides])
@@ -435,7 +440,7 @@ def methods(setting: Setting) -> Iterator[tuple[str, DictConfig | None, Any]]:
     """Every method of conf/ with data; or with no configuration, and why these images do not suit it."""
     for name in ["simclr", "moco_v2"] if setting.tiny else conf_names("method"):
         try:
-            cfg = small_config(f"method={name}")
+            cfg = small_config(f"method={name}", *SMALL.get(name, ()))
             config.quick_check(cfg)
             build.check_signatures(cfg)
             yield name, cfg, build.build_data(cfg)

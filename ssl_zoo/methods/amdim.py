@@ -107,7 +107,7 @@ class AMDIM(Method):
         if places.shape[2] == 1:
             return places[:, :, 0]
         drawn = rng.sample(name).integers("place", places.shape[2])                  # [B]
-        return places[torch.arange(len(places)), :, drawn]
+        return places[torch.arange(len(places), device=places.device), :, drawn]
 
     def classify(self, h: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None  # the data has classes

@@ -70,8 +70,9 @@ class BatchNorm(_BatchNorm):
         if mean is not None and var is not None and means is not None and variances is not None:
             # Every rank holds the same number of groups: the mean over all groups is the mean of the ranks' means.
             stats = _mean_over_ranks_no_grad(torch.stack([means, variances]).view(2, groups, channels).mean(1))
-            mean.copy_(stats[0])
-            var.copy_(stats[1])
+            # ``.data``: an ungrouped pass keeps both for its gradient, which reads neither but would refuse a new version.
+            mean.data.copy_(stats[0])
+            var.data.copy_(stats[1])
             self._count()
         out = out.reshape(rows, groups, channels, -1)
         return (out if self.interleaved else out.transpose(0, 1)).reshape(x.shape)
@@ -89,8 +90,8 @@ class BatchNorm(_BatchNorm):
             return
         centres, totals, counts = _combine(groups)  # [groups, C] each
         unbiased = totals / (counts - 1).clamp(min=1)
-        self.running_mean.lerp_(centres.mean(0).to(self.running_mean.dtype), self.momentum or 0.0)
-        self.running_var.lerp_(unbiased.mean(0).to(self.running_var.dtype), self.momentum or 0.0)
+        self.running_mean.data.lerp_(centres.mean(0).to(self.running_mean.dtype), self.momentum or 0.0)
+        self.running_var.data.lerp_(unbiased.mean(0).to(self.running_var.dtype), self.momentum or 0.0)
         self._count()
 
     def _count(self) -> None:

@@ -38,7 +38,7 @@ class Centre(Staged):
         flat = [part.reshape(-1, part.shape[-1]).to(self.value.dtype) for part in rows]
         count = sum(len(part) for part in flat)
         total = torch.stack([part.sum(0) for part in flat]).sum(0)  # [K]
-        both = all_reduce_sum_(torch.cat([total, total.new_tensor([count])]))  # one message: sums and their count
+        both = all_reduce_sum_(torch.cat([total, total.new_full((1,), count)]))  # one message: sums and their count
         self.stage(both[:-1] / both[-1].clamp(min=1))
 
     @torch.no_grad()

@@ -48,7 +48,7 @@ class EpochMemory(nn.Module):
         """Stage ``[N, D]`` embeddings of the first views of the samples ``index``, gathered over ranks."""
         if len(z) != len(self.banks):
             raise ValueError(f"method.banks={len(self.banks)} views are remembered and a batch has {len(z)}")
-        self.seen[index] = True
+        self.seen.index_fill_(0, index, True)
         for bank, view in zip(self.banks, z, strict=True):
             bank.update(index, view)
 

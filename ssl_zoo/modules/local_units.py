@@ -82,7 +82,7 @@ def _differentiate(
     tops = [out.detach().requires_grad_() for out in segments[-1].outs]
     loss = unit_loss(head, tops)
     params = _trainable(head)
-    found = torch.autograd.grad(loss, [*params, *tops], loss.new_tensor(SCALE))
+    found = torch.autograd.grad(loss, [*params, *tops], loss.new_full((), SCALE))
     _add(gradients, params, found)
     flowing = found[len(params) :]
     for i in range(len(segments) - 1, -1, -1):

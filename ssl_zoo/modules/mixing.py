@@ -60,7 +60,7 @@ def cutmix(x: Tensor, other: Tensor, share: Tensor, centre: Tensor) -> tuple[Ten
     Returns:
         The images, and the share of ``x`` that is left (0-d).
     """
-    size = torch.tensor(x.shape[-2:], device=x.device)
+    size = torch.stack([centre.new_full((), side) for side in x.shape[-2:]])
     half = (size * (1 - share).sqrt()).long() // 2
     low, high = (centre - half).clamp_min(0), torch.minimum(centre + half, size)
     inside = [(place >= a) & (place < b) for place, a, b in zip(_places(x), low, high, strict=True)]

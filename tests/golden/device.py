@@ -27,7 +27,7 @@ class OnDevice(TorchFunctionMode):
             return func(*args, **kwargs)
         generator = kwargs.get("generator")
         here = generator is not None and generator.device != self.device
-        made = func(*args, **kwargs, device=generator.device if here else self.device)
+        made = func(*args, **{**kwargs, "device": generator.device if here else self.device})
         return made.to(self.device) if here else made
 
 

@@ -58,3 +58,11 @@ def test_ranks_may_hold_different_numbers_of_rows(pool: GlooPool, shares: tuple[
     for part in ranks:
         for name in ("mean", "var"):
             torch.testing.assert_close(part[name], whole[name], rtol=0, atol=1e-12)
+
+
+def test_batches_of_one_group_and_of_several_go_back_together() -> None:
+    """A crop and its tiles (InfoMin): a step's second pass may not spoil what the first one keeps for its gradient."""
+    norm, alone = convert(nn.BatchNorm2d(3).double(), group=6), nn.BatchNorm2d(3).double()
+    (norm(ROWS).square().sum() + norm(torch.cat([ROWS, ROWS])).square().sum()).backward()
+    (3 * alone(ROWS).square().sum()).backward()
+    torch.testing.assert_close(norm.weight.grad, alone.weight.grad, rtol=0, atol=1e-10)
