@@ -360,8 +360,12 @@ def twins(data: DataModule, micro: int, device: torch.device) -> tuple[Batch, Ba
 
 
 # What some methods need with so few samples, and where there is no run to take a teacher from.
-SMALL = {"crd": ("method.teacher.timm=test_resnet",), "distill": ("method.teacher.timm=test_resnet",),
-         "pcl": ("method.clusters=[16,32,64]", "method.negatives=4"), "w_mse": ("method.sub_batch=32", "method.projector.out_features=16")}
+SMALL = {
+    "crd": ("method.teacher.timm=test_resnet",),
+    "distill": ("method.teacher.timm=test_resnet",),
+    "pcl": ("method.clusters=[16,32,64]", "method.negatives=4"),
+    "w_mse": ("method.sub_batch=32", "method.projector.out_features=16"),
+}
 
 
 def small_config(*overrides: str) -> DictConfig:

@@ -70,7 +70,7 @@ class BatchNorm(_BatchNorm):
         if mean is not None and var is not None and means is not None and variances is not None:
             # Every rank holds the same number of groups: the mean over all groups is the mean of the ranks' means.
             stats = _mean_over_ranks_no_grad(torch.stack([means, variances]).view(2, groups, channels).mean(1))
-            # ``.data``: an ungrouped pass keeps both for its gradient, which reads neither but would refuse a new version.
+            # ``.data``: an ungrouped pass keeps both for its gradient, which reads neither but refuses a new version.
             mean.data.copy_(stats[0])
             var.data.copy_(stats[1])
             self._count()
