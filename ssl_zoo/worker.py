@@ -83,9 +83,11 @@ def prepare(method: Method, device: torch.device, compile: bool) -> None:
         # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
-        method.backbone.compile()
+        # For the sizes of the training batches alone: with sizes left open inductor took over ten minutes for MoCo's
+        # grouped batch norm. What evaluates networks switches the compiler off, for its batches have other sizes.
+        method.backbone.compile(dynamic=False)
         for teacher in (module for module in method.modules() if isinstance(module, EMA)):
-            teacher.net.compile()
+            teacher.net.compile(dynamic=False)
 
 
 def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """trainer.compile=true: the same names, and the same numbers up to rounding."""
 
+import csv
+from pathlib import Path
+
 import pytest
 import torch
 
+from ssl_zoo import worker
 from ssl_zoo.worker import prepare
-from tests.helpers import tiny_batch, tiny_method, train_step, view_sizes
+from tests.helpers import tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["byol", "simclr"])
+@pytest.mark.parametrize("name", ["byol", "moco_v2", "simclr"])
 def test_compiled_networks_train_like_eager_ones(name):
     found = {}
     for compiled in (False, True):
@@ -22,3 +26,18 @@ def test_compiled_networks_train_like_eager_ones(name):
     for key, value in found[False][1].items():
         if isinstance(value, torch.Tensor):
             torch.testing.assert_close(found[True][1][key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_compiled_for_its_steps_and_not_for_its_evaluations(tmp_path: Path) -> None:
+    """With MoCo's grouped batch norm and sizes left open, as evaluations would leave them, it took over ten minutes."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    run = ["data.source.samples=48", "data.source.val_samples=20", "trainer=cpu", "trainer.max_epochs=2",
+           "trainer.compile=true", "callbacks=default", "logger=csv"]  # fmt: skip
+    cfg = tiny_config("moco_v2", run)
+    cfg.run_dir = str(tmp_path)
+    worker.run(cfg, tmp_path)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # the backbone and the teacher
+    (rows,) = tmp_path.rglob("metrics.csv")
+    assert [row["knn/top1"] != "" for row in csv.DictReader(rows.open())].count(True) == 3

@@ -59,7 +59,7 @@ def extract(
     modes = [(part, part.training) for part in method.modules()]
     method.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             rows = [_row(method, batch, device) for batch in loader]
     finally:
         for part, training in modes:

@@ -172,7 +172,8 @@ class Method(pl.LightningModule):
         module.eval()
         batches = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
         passes = ((index, module(view.to(self.device, self.dtype))) for view, _, index in batches)
-        rows = gather_lists([(index.cpu(), output.cpu()) for index, output in passes])
+        with torch.compiler.set_stance("force_eager"):  # batches of other sizes than a step's
+            rows = gather_lists([(index.cpu(), output.cpu()) for index, output in passes])
         for part, training in modes.items():
             part.training = training
         index, outputs = (torch.cat(column) for column in zip(*rows, strict=True))

@@ -56,11 +56,10 @@ class BatchNorm(_BatchNorm):
 
     def _split(self, x: Tensor, groups: int) -> Tensor:
         """Several groups in this rank: groups become channels, so that one native call normalises all of them."""
-        rows, channels = len(x) // groups, x.shape[1]
-        if self.interleaved:
-            wide = x.reshape(rows, groups * channels, -1)
-        else:
-            wide = x.reshape(groups, rows, channels, -1).transpose(0, 1).reshape(rows, groups * channels, -1)
+        rows, channels, rest = len(x) // groups, x.shape[1], x.shape[2:]
+        if not self.interleaved:
+            x = x.reshape(groups, rows, channels, *rest).transpose(0, 1)
+        wide = x.reshape(rows, groups * channels, *rest)
         mean, var = (None, None) if self.running_mean is None else (self.running_mean, self.running_var)
         means = None if mean is None else mean.repeat(groups)
         variances = None if var is None else var.repeat(groups)
@@ -74,8 +73,8 @@ class BatchNorm(_BatchNorm):
             mean.data.copy_(stats[0])
             var.data.copy_(stats[1])
             self._count()
-        out = out.reshape(rows, groups, channels, -1)
-        return (out if self.interleaved else out.transpose(0, 1)).reshape(x.shape)
+        out = out.reshape(rows, groups, channels, *rest)
+        return (out if self.interleaved else out.transpose(0, 1)).reshape(rows * groups, channels, *rest)
 
     def _across(self, x: Tensor, ranks: int) -> Tensor:
         """One group over ``ranks`` neighbouring ranks, of different numbers of rows if it is all of them."""
