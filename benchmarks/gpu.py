@@ -363,7 +363,7 @@ def twins(data: DataModule, micro: int, device: torch.device) -> tuple[Batch, Ba
 SMALL = {
     "crd": ("method.teacher.timm=test_resnet",),
     "distill": ("method.teacher.timm=test_resnet",),
-    "pcl": ("method.clusters=[16,32,64]", "method.negatives=4"),
+    "pcl": ("method.clusters=[40,48,64]", "method.negatives=4"),
     "w_mse": ("method.sub_batch=32", "method.projector.out_features=16"),
 }
 
