@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_agreement, gpu_rows, gpu_speed, gpu_waits
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.data.batch import Batch, RawBatch
 
 CPU = torch.device("cpu")
-TINY = gpu.Setting(CPU, tiny=True)
+TINY = gpu_rows.Setting(CPU, tiny=True)
 KEYS = {"name", "value", "unit", "peer", "peer_value", "ratio", "bar", "ok"}
 HANGS, FAILS = "import time; time.sleep(60)", "raise SystemExit(3)"
 
@@ -36,40 +36,40 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
      (None, "<= 1", False)],
 )  # fmt: skip
 def test_a_bar_is_judged_by_its_sign(value: float | None, bar: str, met: bool) -> None:
-    assert gpu.judge(value, bar) is met
+    assert gpu_rows.judge(value, bar) is met
 
 
 def test_a_bar_of_another_sign_is_refused() -> None:
     with pytest.raises(ValueError, match=r"bar='< 3': wanted '<= NUMBER' or '>= NUMBER'"):
-        gpu.judge(2, "< 3")
+        gpu_rows.judge(2, "< 3")
 
 
 def test_a_row_has_the_ratio_to_its_peer_and_no_infinity() -> None:
-    entry = gpu.row("x", 1742.0, "samples/s", ">= 3500", peer="published", peer_value=871.0)
+    entry = gpu_rows.row("x", 1742.0, "samples/s", ">= 3500", peer="published", peer_value=871.0)
     assert (entry["ratio"], entry["ok"], entry.keys()) == (2.0, False, KEYS)
-    assert gpu.row("x", 1.0, "s")["ok"] is None
-    lost = gpu.row("x", math.inf, "s", "<= 4", note="three steps")
+    assert gpu_rows.row("x", 1.0, "s")["ok"] is None
+    lost = gpu_rows.row("x", math.inf, "s", "<= 4", note="three steps")
     assert (lost["value"], lost["ok"], lost["note"]) == (None, False, "not finite; three steps")
 
 
 def test_kernels_that_overlap_count_once() -> None:
-    assert gpu.covered([(5, 7), (0, 2), (1, 3), (1, 2)]) == 5
-    assert gpu.covered([(0, 2), (1, 3), (5, 7)], since=2.5) == 2.5
+    assert gpu_speed.covered([(5, 7), (0, 2), (1, 3), (1, 2)]) == 5
+    assert gpu_speed.covered([(0, 2), (1, 3), (5, 7)], since=2.5) == 2.5
     # [0, 16] without its first quarter: [4, 8] and [10, 16] of 12.
-    assert gpu.busy_share([(0, 8), (10, 16)]) == pytest.approx(10 / 12)
+    assert gpu_speed.busy_share([(0, 8), (10, 16)]) == pytest.approx(10 / 12)
 
 
 def test_rows_stand_in_the_file_before_the_next_is_made(capsys: pytest.CaptureFixture[str]) -> None:
-    def rows() -> Iterator[gpu.Row]:
-        yield gpu.row("first", 1.0, "s", "<= 2")
+    def rows() -> Iterator[gpu_rows.Row]:
+        yield gpu_rows.row("first", 1.0, "s", "<= 2")
         assert [entry["name"] for entry in json.loads(out.read_text())] == ["first"]
-        yield gpu.row("second", 3.0, "s", "<= 2")
+        yield gpu_rows.row("second", 3.0, "s", "<= 2")
         raise RuntimeError("out of memory")
 
     out = Path("gpu.json")
     out.write_text("[]")
     with pytest.raises(RuntimeError, match="out of memory"):
-        gpu.keep(out, rows())
+        gpu_rows.keep(out, rows())
     assert [entry["ok"] for entry in json.loads(out.read_text())] == [True, False]
     printed = capsys.readouterr().out.splitlines()
     assert "met" in printed[0] and "MISSED" in printed[1]
@@ -107,17 +107,17 @@ def test_the_place_of_a_wait_is_a_line_of_the_library() -> None:
     draw = Draw(stream_key(0, "train", 0), torch.arange(2))
     with pytest.raises(ValueError, match="high is 0") as caught:
         draw.integers("x", 0)
-    assert gpu.place(caught.value).startswith("ssl_zoo/augmentations/rng.py:")
+    assert gpu_agreement.place(caught.value).startswith("ssl_zoo/augmentations/rng.py:")
     with pytest.raises(ZeroDivisionError) as foreign:
         print(1 / 0)
-    assert gpu.place(foreign.value).startswith("test_gpu.py:")
+    assert gpu_agreement.place(foreign.value).startswith("test_gpu.py:")
 
 
 def test_only_waiting_is_caught() -> None:
-    with gpu.refused(CPU) as found:
+    with gpu_waits.refused(CPU) as found:
         raise RuntimeError("called a synchronizing CUDA operation")
     assert len(found) == 1 and found[0].startswith("test_gpu.py:")
-    with pytest.raises(RuntimeError, match="out of memory"), gpu.refused(CPU):
+    with pytest.raises(RuntimeError, match="out of memory"), gpu_waits.refused(CPU):
         raise RuntimeError("CUDA out of memory")
 
 
@@ -126,8 +126,8 @@ def test_only_waiting_is_caught() -> None:
 )
 def test_the_peak_is_that_of_the_device(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
-    assert gpu.peak_of(torch.device("cuda", 0)) == peak
-    assert gpu.peak_of(CPU) is None
+    assert gpu_speed.peak_of(torch.device("cuda", 0)) == peak
+    assert gpu_speed.peak_of(CPU) is None
 
 
 class OneLayer(nn.Module):
@@ -140,15 +140,15 @@ class OneLayer(nn.Module):
 
 
 def test_operations_are_counted_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg, data = gpu.prepare(gpu.VIT.tiny(), compiled=False)
-    monkeypatch.setattr(gpu.build, "build_method", lambda *_: OneLayer())
+    cfg, data = gpu_speed.prepare(gpu_speed.VIT.tiny(), compiled=False)
+    monkeypatch.setattr(gpu_agreement.build, "build_method", lambda *_: OneLayer())
     # Two views of 8 rows; the layer's product and the gradient of its weights, two operations each.
-    assert gpu.count_flops(cfg, data, CPU) == 2 * 2 * 2 * 8 * (3 * 16 * 16) * 5
+    assert gpu_speed.count_flops(cfg, data, CPU) == 2 * 2 * 2 * 8 * (3 * 16 * 16) * 5
 
 
-@pytest.mark.parametrize("work", [gpu.VIT, gpu.CIFAR], ids=["one epoch", "epochs"])
-def test_a_workload_is_trained_timed_and_profiled(work: gpu.Workload) -> None:
-    rows = {entry["name"].split("/")[1]: entry for entry in gpu.speed(work, False, TINY)}
+@pytest.mark.parametrize("work", [gpu_speed.VIT, gpu_speed.CIFAR], ids=["one epoch", "epochs"])
+def test_a_workload_is_trained_timed_and_profiled(work: gpu_speed.Workload) -> None:
+    rows = {entry["name"].split("/")[1]: entry for entry in gpu_speed.speed(work, False, TINY)}
     measured = {"samples_per_s", "views_per_s", "augmentation_share", "device_busy", "device_busy_profiled",
                 "matrix_rate", "first_step"}  # fmt: skip
     assert measured | {"peak_memory", "matrix_share"} | ({"epoch_seconds"} if work.samples else set()) == rows.keys()
@@ -162,18 +162,18 @@ def test_a_workload_is_trained_timed_and_profiled(work: gpu.Workload) -> None:
 
 
 def test_the_clock_times_the_views_of_the_timed_steps_only() -> None:
-    work = gpu.CIFAR.tiny()
-    cfg, data = gpu.prepare(work, compiled=False)
-    clock = gpu.Clock(work, CPU)
-    gpu.fit(cfg, gpu.build.build_method(cfg, data.info), data, clock)
+    work = gpu_speed.CIFAR.tiny()
+    cfg, data = gpu_speed.prepare(work, compiled=False)
+    clock = gpu_speed.Clock(work, CPU)
+    gpu_speed.fit(cfg, gpu_agreement.build.build_method(cfg, data.info), data, clock)
     assert len(clock.views) == work.steps[1]
     assert clock.share == pytest.approx(sum(b - a for a, b in clock.views) / (clock.seconds * work.steps[1]), rel=0.05)
     assert data.train.fetch(torch.arange(24)).shape == (24, 3, 20, 20)
 
 
 def test_a_profiler_that_saw_nothing_costs_only_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu.Clock, "intervals", lambda clock: [])
-    rows = {entry["name"].split("/")[1]: entry for entry in gpu.speed(gpu.CIFAR, False, TINY)}
+    monkeypatch.setattr(gpu_speed.Clock, "intervals", lambda clock: [])
+    rows = {entry["name"].split("/")[1]: entry for entry in gpu_speed.speed(gpu_speed.CIFAR, False, TINY)}
     assert rows["epoch_seconds"]["value"] > 0
     assert (rows["device_busy"]["value"], rows["device_busy"]["ok"]) == (None, False)
     assert rows["device_busy_profiled"]["note"] == "unmeasured: the profiler saw nothing of the device"
@@ -181,13 +181,13 @@ def test_a_profiler_that_saw_nothing_costs_only_its_own_rows(monkeypatch: pytest
 
 def test_a_device_that_computes_something_else_misses_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(raw: RawBatch, device: torch.device) -> RawBatch:
-        return gpu.replace(raw, slot=raw.slot + 1)   # another slot draws other numbers
+        return gpu_agreement.replace(raw, slot=raw.slot + 1)   # another slot draws other numbers
 
-    monkeypatch.setattr(gpu, "moved", other)
-    (views,) = gpu.views(TINY)
+    monkeypatch.setattr(gpu_agreement, "moved", other)
+    (views,) = gpu_agreement.views(TINY)
     assert views["value"] > 0.1 and views["ok"] is False
     built: list[Any] = []
-    ready = gpu.ready
+    ready = gpu_agreement.ready
 
     def drifting(*args: Any) -> Any:
         method = ready(*args)
@@ -197,20 +197,34 @@ def test_a_device_that_computes_something_else_misses_its_bars(monkeypatch: pyte
                 next(method.parameters()).mul_(1.5).add_(0.1)
         return method
 
-    monkeypatch.setattr(gpu, "ready", drifting)
-    assert [entry["ok"] for entry in gpu.losses(TINY)] == [False, False]
+    monkeypatch.setattr(gpu_agreement, "ready", drifting)
+    assert [entry["ok"] for entry in gpu_agreement.losses(TINY)] == [False, False]
+
+
+def test_a_method_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = gpu_agreement.ready
+
+    def failing(cfg: Any, *rest: Any) -> Any:
+        if cfg.method._target_.endswith("SimCLR"):
+            torch.zeros(2) + torch.zeros(3)
+        return ready(cfg, *rest)
+
+    monkeypatch.setattr(gpu_agreement, "ready", failing)
+    first, second = gpu_agreement.losses(TINY)
+    assert (first["value"], first["ok"]) == (None, False) and first["note"].startswith("RuntimeError at test_gpu.py:")
+    assert (second["value"], second["ok"]) == (0.0, True)
 
 
 def test_a_method_that_the_images_do_not_suit_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    check = gpu.build.check_signatures
+    check = gpu_agreement.build.check_signatures
 
     def picky(cfg: Any) -> None:
         if cfg.method._target_.endswith("SimCLR"):
-            raise gpu.ConfigError("method SimCLR wants graphs\nand more")
+            raise gpu_agreement.ConfigError("method SimCLR wants graphs\nand more")
         check(cfg)
 
-    monkeypatch.setattr(gpu.build, "check_signatures", picky)
-    first, second = gpu.losses(TINY)
+    monkeypatch.setattr(gpu_agreement.build, "check_signatures", picky)
+    first, second = gpu_agreement.losses(TINY)
     assert (first["value"], first["ok"], first["note"]) == (None, None, "not run: method SimCLR wants graphs")
     assert (second["value"], second["ok"]) == (0.0, True)
 
@@ -218,7 +232,7 @@ def test_a_method_that_the_images_do_not_suit_is_named_and_the_others_go_on(monk
 def test_agreement_and_waiting_are_looked_at_for_draws_views_and_methods() -> None:
     kinds = ("uniform", "normal", "integers", "permutation")
     wanted = [*(f"random_numbers/{kind}" for kind in kinds), "host_waits/simclr", "host_waits/moco_v2"]
-    rows = [*gpu.random_numbers(TINY), *gpu.host_waits(TINY)]
+    rows = [*gpu_agreement.random_numbers(TINY), *gpu_waits.host_waits(TINY)]
     assert [entry["name"] for entry in rows] == [*wanted, "host_waits_of_views"]
     assert [entry["value"] for entry in rows] == [0] * 7
 
@@ -233,6 +247,7 @@ def test_the_whole_script_runs_section_by_section() -> None:
     assert incomplete == [], done.stderr[-2000:]
     assert all(KEYS <= entry.keys() and entry["ok"] is None and entry["bar"] is None for entry in rows)
     names = {entry["name"].split("/")[0] for entry in rows}
-    speeds = {f"{work.name}_{mode}" for work in (gpu.VIT, gpu.RESNET50, gpu.CIFAR) for mode in ("eager", "compiled")}
+    works = (gpu_speed.VIT, gpu_speed.RESNET50, gpu_speed.CIFAR)
+    speeds = {f"{work.name}_{mode}" for work in works for mode in ("eager", "compiled")}
     assert speeds <= names
     assert {"environment", "random_numbers", "views_cpu_gpu", "losses_cpu_gpu", "host_waits_of_views"} <= names
