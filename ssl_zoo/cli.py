@@ -135,6 +135,11 @@ def _with_hydra(
 
 
 def _check_training(cfg: DictConfig) -> None:
+    if cfg.run_dir is not None:
+        raise ConfigError(
+            f"run_dir={cfg.run_dir}: it is filled in when the run starts; choose the folder with "
+            f"hydra.run.dir={cfg.run_dir}"
+        )
     config.quick_check(cfg)
     from ssl_zoo import build
 

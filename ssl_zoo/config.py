@@ -138,8 +138,7 @@ def quick_check(cfg: DictConfig) -> None:
     """
     problems = [*_resolve_problems(cfg)]
     if not problems:
-        problems = [*_run_dir_problems(cfg), *_batch_problems(cfg), *_data_problems(cfg), *_resume_problems(cfg),
-                    *_callback_problems(cfg)]  # fmt: skip
+        problems = [*_batch_problems(cfg), *_data_problems(cfg), *_resume_problems(cfg), *_callback_problems(cfg)]
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -155,12 +154,6 @@ def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
             missing = isinstance(error, MissingMandatoryValue)
             found[at] = f"{at} is not set; give {at}=VALUE" if missing else f"{at}: {str(error).splitlines()[0]}"
     yield from found.values()
-
-
-def _run_dir_problems(cfg: DictConfig) -> Iterator[str]:
-    if cfg.get("run_dir") is not None:
-        yield (f"run_dir={cfg.run_dir}: it is filled in when the run starts; choose the folder with "
-               f"hydra.run.dir={cfg.run_dir}")  # fmt: skip
 
 
 def _positive(cfg: DictConfig, path: str) -> Iterator[str]:

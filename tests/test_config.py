@@ -174,8 +174,3 @@ def test_several_callbacks_are_chosen_by_a_list() -> None:
 def test_settings_of_a_callback_that_nothing_chose() -> None:
     text = message(["callbacks=collapse", "+callbacks.online_knn.k=5"])
     assert "callbacks.online_knn has settings and no _target_: nothing chose that callback; choose it too" in text
-
-
-def test_the_run_folder_is_hydras_to_choose() -> None:
-    wanted = "run_dir=/tmp/r1: it is filled in when the run starts; choose the folder with hydra.run.dir=/tmp/r1"
-    assert message(["run_dir=/tmp/r1"]) == wanted

@@ -60,6 +60,13 @@ def test_wrong_words_end_with_one_message_and_no_folder(tmp_path: Path) -> None:
     assert took < 8  # 4 s on an idle machine
 
 
+def test_the_run_folder_is_hydras_to_choose(tmp_path: Path) -> None:
+    done = train("run_dir=here", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "run_dir=here: it is filled in when the run starts; choose the folder with hydra.run.dir=here" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_problem_found_while_building_leaves_no_folder(tmp_path: Path) -> None:
     done = train("method=moco_v2", "method.queue_size=100", "batch_norm.group=4", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
