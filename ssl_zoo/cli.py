@@ -57,6 +57,9 @@ def entry(argv: Sequence[str] | None = None) -> int:
     if command in ("--help", "-h"):
         print("ssl-zoo COMMAND [key=value ...]\n" + "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items()))
         return 0
+    if command in COMMANDS and command not in ("train", "evaluate") and {"--help", "-h"} & set(arguments):
+        print(COMMANDS[command])  # train and evaluate have Hydra's help
+        return 0
     if command not in COMMANDS:
         return _fail(ConfigError(f"ssl-zoo {command}: no such command; {config.nearest(command, COMMANDS)}"))
     own: dict[str, Callable[[list[str]], int]] = {

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_zoo import cli
+
 ROOT = Path(__file__).parents[2]
 TINY = [
     "data=synthetic", "data.source.samples=48", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
@@ -58,6 +60,12 @@ def test_wrong_words_end_with_one_message_and_no_folder(tmp_path: Path) -> None:
     assert done.stderr == "error: method=bylo: there is no such method; did you mean 'byol'?\n"
     assert list(tmp_path.iterdir()) == []
     assert took < 8  # 4 s on an idle machine
+
+
+@pytest.mark.parametrize("command", ["methods", "preview", "export", "report", "bench", "pack", "pseudo-label"])
+def test_every_command_says_what_it_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.entry([command, "--help"]) == 0
+    assert capsys.readouterr() == (f"{cli.COMMANDS[command]}\n", "")
 
 
 def test_the_run_folder_is_hydras_to_choose(tmp_path: Path) -> None:
