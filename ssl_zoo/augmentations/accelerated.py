@@ -12,9 +12,9 @@ VOLTA = (7, 0)  # the oldest GPUs that Triton compiles for
 
 
 def kernels_for(x: Tensor) -> ModuleType | None:
-    """The kernels, where ``x`` lies on a GPU that takes them; None elsewhere, and in code that is being compiled, whose
-    compiler fuses by itself."""
-    if x.device.type != "cuda" or torch.compiler.is_compiling():
+    """The kernels, where ``x`` lies on a GPU that takes them; None elsewhere, for float64, which they would round, and
+    in code that is being compiled, whose compiler fuses by itself."""
+    if x.device.type != "cuda" or x.dtype == torch.float64 or torch.compiler.is_compiling():
         return None
     return _kernels(x.device)
 

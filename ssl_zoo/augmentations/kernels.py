@@ -1,7 +1,8 @@
-"""Random numbers and views as kernels for a GPU, in Triton: each reads the images once and writes them once.
+"""Random numbers and views as kernels for a GPU, in Triton: one or two passes over the images each.
 
 The operations of torch that they stand for take ten to sixty launches and as many passes over the memory. Only
-:func:`on` imports this module, so that nobody else needs Triton. ``TRITON_INTERPRET=1`` runs all of it on a CPU.
+``accelerated.kernels_for`` imports this module, so that nobody else needs Triton. ``TRITON_INTERPRET=1`` runs all of it
+on a CPU.
 """
 
 from __future__ import annotations

@@ -155,7 +155,8 @@ def test_kernels_are_for_gpus_and_not_for_code_that_is_compiled(monkeypatch: pyt
     assert accelerated.kernels_for(torch.zeros(1)) is None
     there = torch._subclasses.fake_tensor.FakeTensorMode()
     with there:
-        x = torch.empty(1, device="cuda:0")
+        x, exact = torch.empty(1, device="cuda:0"), torch.empty(1, device="cuda:0", dtype=torch.float64)
     assert accelerated.kernels_for(x) is marker
+    assert accelerated.kernels_for(exact) is None
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert accelerated.kernels_for(x) is None
