@@ -57,14 +57,10 @@ def entry(argv: Sequence[str] | None = None) -> int:
     if command in ("--help", "-h"):
         print("ssl-zoo COMMAND [key=value ...]\n" + "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items()))
         return 0
-    if command in COMMANDS and command not in ("train", "evaluate") and {"--help", "-h"} & set(arguments):
-        print(COMMANDS[command])  # train and evaluate have Hydra's help
-        return 0
     if command not in COMMANDS:
         return _fail(ConfigError(f"ssl-zoo {command}: no such command; {config.nearest(command, COMMANDS)}"))
+    hydras: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate}  # with its own --help
     own: dict[str, Callable[[list[str]], int]] = {
-        "train": train,
-        "evaluate": evaluate,
         "pseudo-label": _pseudo_label,
         "methods": _methods,
         "preview": _preview,
@@ -74,7 +70,10 @@ def entry(argv: Sequence[str] | None = None) -> int:
         "pack": _pack,
     }
     try:
-        return own[command](arguments[1:])
+        if command in own and {"--help", "-h"} & set(arguments):
+            print(COMMANDS[command])
+            return 0
+        return (hydras | own)[command](arguments[1:])
     except ConfigError as error:
         return _fail(error)
 

@@ -14,12 +14,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+# ``tl.full`` and ``tl.reduce`` where ``tl.zeros`` and ``tl.sum`` would read better: these two are kernels themselves,
+# which the interpreter takes only if it was chosen before Triton was imported.
 BLOCK = 512  # pixels, or numbers, of a program
 FIRST, SECOND, STRIDE = (tl.constexpr(n) for n in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD1342543DE82EF95))
+CONTRAST, SATURATION, HUE = (tl.constexpr(n) for n in (1, 2, 3))  # as in image/color.py
 
 
 def _blocks(count: int) -> int:
     return triton.cdiv(count, BLOCK)
+
+
+@triton.jit
+def _bounded(x):
+    return tl.minimum(tl.maximum(x, 0.0), 1.0)
 
 
 # Random numbers (ssl_zoo.augmentations.rng)
@@ -182,9 +190,7 @@ def _crop_kernel(
 
 @triton.jit
 def _store(target, value, live, bounded: tl.constexpr):
-    if bounded:
-        value = tl.minimum(tl.maximum(value, 0.0), 1.0)
-    tl.store(target, value, live)
+    tl.store(target, _bounded(value) if bounded else value, live)
 
 
 def crop(x: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tensor | None) -> Tensor:
@@ -202,12 +208,7 @@ def crop(x: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tens
     return out
 
 
-# Colours (ssl_zoo.augmentations.image.color, with its numbering of the four adjustments)
-
-
-@triton.jit
-def _bounded(x):
-    return tl.minimum(tl.maximum(x, 0.0), 1.0)
+# Colours (ssl_zoo.augmentations.image.color)
 
 
 @triton.jit
@@ -230,7 +231,7 @@ def _channel(hue, lowest, value, chroma):
 @triton.jit
 def _adjusted(red, green, blue, kind, factor, mean):
     """One step of a whole image: ``kind`` and ``factor`` are single numbers."""
-    if kind == 3:
+    if kind == HUE:
         if factor != 0.0:
             value = tl.maximum(tl.maximum(red, green), blue)
             chroma = value - tl.minimum(tl.minimum(red, green), blue)
@@ -242,9 +243,9 @@ def _adjusted(red, green, blue, kind, factor, mean):
             blue = _channel(hue, 1.0 / 6.0, value, chroma)
     else:
         base = red * 0.0
-        if kind == 1:
+        if kind == CONTRAST:
             base += mean
-        if kind == 2:
+        if kind == SATURATION:
             base += _grey(red, green, blue)
         base *= 1.0 - factor
         red = _bounded(red * factor + base)
@@ -269,7 +270,7 @@ def _mean_kernel(x, order, factors, sums, plane, block: tl.constexpr):
     before = image >= 0
     for step in tl.static_range(4):
         kind = tl.load(order + image * 4 + step)
-        before = before & (kind != 1)
+        before = before & (kind != CONTRAST)
         if before:
             factor = tl.load(factors + image * 4 + kind)
             red, green, blue = _adjusted(red, green, blue, kind, factor, 0.0)

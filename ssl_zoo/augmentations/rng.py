@@ -118,8 +118,7 @@ class Draw:
 
     def uniform(self, name: Hashable, *shape: int) -> Tensor:
         """``[B, *shape]`` float32 in [0, 1), 24 bits."""
-        made = self._on_gpu("uniform", name, shape, uniform=True)
-        return _shift(self._bits("uniform", name, shape), 40).to(torch.float32) * 2.0**-24 if made is None else made
+        return self._bits("uniform", name, shape, uniform=True)
 
     def normal(self, name: Hashable, *shape: int) -> Tensor:
         """``[B, *shape]`` float32, mean 0, variance 1 (Box-Muller in float64, so that devices agree after rounding)."""
@@ -144,23 +143,17 @@ class Draw:
         """Tell the method what was drawn (crop boxes, permutations); it finds it in ``batch.extra``."""
         self.reports[f"{self.path}/{name}" if self.path else name] = tensor
 
-    def _on_gpu(self, kind: str, name: Hashable, shape: tuple[int, ...], uniform: bool) -> Tensor | None:
-        """The numbers in one launch, where a GPU has the kernel for it."""
-        rows = self._rows()
-        if rows is None or (kernels := kernels_for(rows)) is None:
-            return None
-        key = int(_next(self.key, (kind, name)))
-        return kernels.random(rows, key, math.prod(shape), uniform).view(len(rows), *shape)
-
-    def _bits(self, kind: str, name: Hashable, shape: tuple[int, ...]) -> Tensor:
-        made = self._on_gpu(kind, name, shape, uniform=False)
-        if made is not None:
-            return made
-        key, rows = _next(self.key, (kind, name)), self._rows()
-        element = torch.arange(1, math.prod(shape) + 1, device=self.device) * STRIDE     # [n]
+    def _bits(self, kind: str, name: Hashable, shape: tuple[int, ...], uniform: bool = False) -> Tensor:
+        """``[B, *shape]`` int64; or, in the same launch on a GPU, their first 24 as ``uniform`` float32."""
+        key, rows, count = _next(self.key, (kind, name)), self._rows(), math.prod(shape)
+        if rows is not None and (kernels := kernels_for(rows)) is not None:
+            return kernels.random(rows, int(key), count, uniform).view(len(rows), *shape)
+        element = torch.arange(1, count + 1, device=self.device) * STRIDE     # [n]
         if rows is None:
-            return _mix(element + key).view(shape)
-        return _mix(_mix(rows + key).unsqueeze(-1) + element).view((len(rows), *shape))
+            bits = _mix(element + key).view(shape)
+        else:
+            bits = _mix(_mix(rows + key).unsqueeze(-1) + element).view((len(rows), *shape))
+        return _shift(bits, 40).to(torch.float32) * 2.0**-24 if uniform else bits
 
 
 class Rows:
