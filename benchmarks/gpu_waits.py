@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from omegaconf import DictConfig
 
-from ssl_zoo.benchmarks.gpu_agreement import attempt, methods, moved, pipelines, place, raw_batch, ready, step
+from ssl_zoo.benchmarks.gpu_agreement import attempt, methods, moved, pipelines, place, raw_batch, ready
 from ssl_zoo.benchmarks.gpu_rows import Row, Setting, row
+from ssl_zoo.benchmarks.steps import one_step
 from ssl_zoo.data.datamodule import DataModule
 
 
@@ -38,7 +39,7 @@ def waits_of_step(cfg: DictConfig, data: DataModule, device: torch.device) -> li
     def one() -> None:
         batch = data.on_after_batch_transfer(moved(next(stream), device), 0)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            step(method, batch)
+            one_step(method, batch)
 
     one()  # buffers are made and constants are moved
     one()

@@ -17,6 +17,7 @@ import torch
 from ssl_zoo import build, config
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
+from ssl_zoo.benchmarks.steps import one_step
 from ssl_zoo.benchmarks.timing import Peak, threads
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.optim.schedules import Progress
@@ -45,21 +46,10 @@ def training_steps(overrides: list[str], views: int, batch: int, count: int, cor
         slots = torch.arange(batch)
         for step in range(count + 1):
             method.progress = Progress(step, 100, 10)
-            seconds.append(_step(method, Batch(shown, slots, None, BatchRNG(0, 0, step, slots))))
+            began = time.perf_counter()
+            one_step(method, Batch(shown, slots, None, BatchRNG(0, 0, step, slots)))
+            seconds.append(time.perf_counter() - began)
     return seconds[1:], peak.mib
-
-
-def _step(method: Any, batch: Batch) -> float:
-    """One optimizer step in the base's order of hooks."""
-    began = time.perf_counter()
-    method.begin_micro_batch(first=True)
-    loss = method.training_loss(batch)["loss"]
-    method.bound.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    method.on_after_backward()
-    method.configure_gradient_clipping(method.bound.optimizer)
-    method.bound.optimizer.step()
-    return time.perf_counter() - began
 
 
 def step(run: Run, grows: str, size: int) -> Measured:

@@ -15,7 +15,8 @@ from ssl_zoo.augmentations.rng import RecordedRNG
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.losses.nce import picked_scores
-from ssl_zoo.methods.cmc import CMC, CMCv2
+from ssl_zoo.methods.cmc import CMC
+from ssl_zoo.methods.cmc_v2 import CMCv2
 from ssl_zoo.modules.queue import Queue
 from tests.golden.checks.instdisc import units
 from tests.golden.checks.moco import DTYPES, exact_of, precisions, recorded

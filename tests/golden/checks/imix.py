@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ssl_zoo.augmentations.rng import RecordedRNG
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import mean_over_ranks, own_rows
-from ssl_zoo.methods import imix, moco
+from ssl_zoo.methods import imix, imix_byol, imix_moco, moco
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules import mixing
 from ssl_zoo.modules.heads import MLP
@@ -66,10 +66,10 @@ def method_of(h: Any, options: Any, start: dict[str, np.ndarray], queue: np.ndar
         method: Method = imix.IMixNPair(**common, temperature=h["temperature"])
     elif options["method"] == "byol":
         predictor = partial(head, hidden=hidden[options["prediction"]])
-        method = imix.IMixBYOL(**common, predictor=predictor, momentum=h["ema"])
+        method = imix_byol.IMixBYOL(**common, predictor=predictor, momentum=h["ema"])
     else:
         sizes = {"data_info": data_info(rows), "queue_size": queue.shape[1]}
-        method = imix.IMixMoCo(**common, **sizes, temperature=h["temperature"], momentum=h["ema"])
+        method = imix_moco.IMixMoCo(**common, **sizes, temperature=h["temperature"], momentum=h["ema"])
         fill(method, {"queue.keys": queue.T})
     fill(method, {ours(name): value for name, value in start.items()})
     if options["method"] != "npair":
@@ -102,7 +102,7 @@ def replay(
     for step in steps:
         views = [own_rows(torch.tensor(step[f"view{v}"])).to(dtype) for v in (1, 2)]
         batch = Batch(views, torch.arange(len(views[0])), None, draws(step, dtype, scope, rows))
-        memory = method.queue.keys.clone() if isinstance(method, imix.IMixMoCo) else None
+        memory = method.queue.keys.clone() if isinstance(method, imix_moco.IMixMoCo) else None
         with Spies() as spies:
             out = train_step(method, batch)
         outs.append(numpy_of(dict(results_of(method, start, out, spies, memory))))
@@ -127,7 +127,8 @@ class Spies(ExitStack):
         return self
 
     def logits(self, memory: Tensor | None) -> Tensor:
-        n_pair, regression, info_nce = (loss.call_args_list for loss in self.losses)
+        alone, beside_queue, regression, info_nce = (loss.call_args_list for loss in self.losses)
+        n_pair = alone or beside_queue
         if info_nce:
             (q, k, _, temperature), options = info_nce[0]
             return logits_of([((q, k, memory, temperature), options)])
@@ -135,7 +136,7 @@ class Spies(ExitStack):
         return q @ keys.T / (rest[0] if n_pair else 1.0)
 
 
-LOSSES = ((imix, "n_pair"), (imix, "mixed_regression"), (moco, "info_nce"))
+LOSSES = ((imix, "n_pair"), (imix_moco, "n_pair"), (imix_byol, "mixed_regression"), (moco, "info_nce"))
 
 
 def results_of(
