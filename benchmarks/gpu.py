@@ -23,14 +23,14 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 
-from ssl_zoo.benchmarks.gpu_agreement import agreement
+from ssl_zoo.benchmarks.gpu_agreement import losses_agree, views_agree
 from ssl_zoo.benchmarks.gpu_rows import Row, Setting, keep, row, unjudged
 from ssl_zoo.benchmarks.gpu_speed import CIFAR, RESNET50, VIT, speed
 from ssl_zoo.benchmarks.gpu_waits import host_waits
@@ -49,24 +49,47 @@ def environment(setting: Setting) -> Iterator[Row]:
     yield row("environment", None, "", note=", ".join(f"{k} {v}" for k, v in seen.items())) | {"environment": seen}
 
 
-# Cheap ones first: compiling takes longest, and a section that no time is left for is only said to be missing.
 SECTIONS: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "environment": environment,
     "vit_small_eager": partial(speed, VIT, False),
     "resnet50_eager": partial(speed, RESNET50, False),
     "resnet18_eager": partial(speed, CIFAR, False),
-    "agreement": agreement,
+    "agreement_of_views": views_agree,
+    "agreement_of_losses": losses_agree,
     "host_waits": host_waits,
     "vit_small_compiled": partial(speed, VIT, True),
-    "resnet18_compiled": partial(speed, CIFAR, True),
+    "resnet18_graphs": partial(speed, CIFAR, "graphs"),
     "resnet50_compiled": partial(speed, RESNET50, True),
 }
+# One after the other what measures time, and side by side what does not. Cheap ones first: compiling takes longest,
+# and a section that no time is left for is only said to be missing.
+ROUNDS = (
+    ("environment",),
+    ("vit_small_eager",),
+    ("resnet50_eager",),
+    ("resnet18_eager",),
+    ("agreement_of_views", "agreement_of_losses", "host_waits"),
+    ("vit_small_compiled",),
+    ("resnet18_graphs",),
+    ("resnet50_compiled",),
+)
 
 
 def quiet() -> None:
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
+
+
+def begin(name: str, out: Path, tiny: bool) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(Path(__file__).resolve()), f"--section={name}", f"--out={out.resolve()}"]
+    return subprocess.Popen(command + ["--tiny"] * tiny)
+
+
+def together(running: Mapping[str, subprocess.Popen[bytes]], seconds: float) -> dict[str, str | None]:
+    """Wait for sections that run side by side, ``seconds`` for all of them."""
+    until = time.monotonic() + seconds
+    return {name: end(process, max(until - time.monotonic(), 0)) for name, process in running.items()}
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> str | None:
@@ -76,22 +99,24 @@ def end(process: subprocess.Popen[bytes], seconds: float) -> str | None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return f"stopped after {seconds:.0f} s; what it had printed by then stands"
+        return "stopped: no time was left for it; what it had printed by then stands"
     return f"ended with exit code {code}; its error stands above" if code else None
 
 
-def run_all(out: Path, names: Sequence[str], tiny: bool, budget: float = BUDGET) -> None:
-    """Each section in a process of its own, as long as there is time."""
+def run_all(out: Path, rounds: Sequence[Sequence[str]], tiny: bool, budget: float = BUDGET) -> None:
+    """Each section in a process of its own, those of a round together, as long as there is time."""
     began = time.monotonic()
     out.write_text("[]\n")
-    for name in names:
+    for names in rounds:
         left = budget - (time.monotonic() - began)
-        problem: str | None = f"skipped: {max(left, 0):.0f} s of {budget:.0f} s are left, fewer than {LEAST:.0f}"
+        skipped = f"skipped: {max(left, 0):.0f} s of {budget:.0f} s are left, fewer than {LEAST:.0f}"
+        problems: dict[str, str | None] = dict.fromkeys(names, skipped)
         if left >= LEAST:
-            command = [sys.executable, str(Path(__file__).resolve()), f"--section={name}", f"--out={out.resolve()}"]
-            problem = end(subprocess.Popen(command + ["--tiny"] * tiny), min(left, LIMIT))
-        if problem:
-            keep(out, [{**row(f"section/{name}", None, "", note=problem), "ok": False}])
+            problems = together({name: begin(name, out, tiny) for name in names}, min(left, LIMIT))
+        for name, problem in problems.items():
+            if problem:
+                keep(out, [{**row(f"section/{name}", None, "", note=problem), "ok": False}])
+    out.with_name(f".{out.name}.lock").unlink(missing_ok=True)
     judged = [entry["ok"] for entry in json.loads(out.read_text()) if entry["ok"] is not None]
     print(f"{sum(judged)} of {len(judged)} bars met in {time.monotonic() - began:.0f} s; all rows: {out}", flush=True)
 
@@ -106,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("benchmarks/gpu.py: torch finds no CUDA device here; nothing was run, every figure is unmeasured")
         return 0
     if chosen.section is None:
-        run_all(chosen.out, list(SECTIONS), chosen.tiny)
+        run_all(chosen.out, ROUNDS, chosen.tiny)
         return 0
     quiet()
     setting = Setting(torch.device("cpu") if chosen.tiny else torch.device("cuda", 0), chosen.tiny)

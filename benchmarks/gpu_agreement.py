@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,18 +10,17 @@ from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from ssl_zoo import build, config
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import View
 from ssl_zoo.benchmarks.gpu_rows import Row, Setting, row
 from ssl_zoo.benchmarks.steps import one_step
 from ssl_zoo.data.batch import Batch, RawBatch
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.datamodule import STREAM, DataModule
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.schedules import Progress
@@ -50,8 +50,7 @@ def twins(data: DataModule, micro: int, device: torch.device) -> tuple[Batch, Ba
     return data.on_after_batch_transfer(raw, 0), data.on_after_batch_transfer(moved(raw, device), 0)
 
 
-APART = 2 / 255
-EIGHT_BIT = {"image/posterize", "image/equalize", "image/rand_augment"}
+APART = 2 / 255  # of pixel values in [0, 1]
 # What some methods need with so few samples, and where there is no run to take a teacher from.
 SMALL = {
     "crd": ("method.teacher.timm=test_resnet",),
@@ -92,27 +91,43 @@ def pipelines(setting: Setting) -> Iterator[tuple[str, DataModule]]:
                 yield f"{name} {scale}", build.build_data(cfg)
 
 
-def difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest of two tensors; what is no number is infinitely far."""
-    return float((a - b).abs().nan_to_num(nan=math.inf).max())
+def largest(difference: torch.Tensor) -> float:
+    """What is no number is infinitely far."""
+    return float(difference.abs().nan_to_num(nan=math.inf).max())
+
+
+def replayed(data: DataModule, device: torch.device) -> tuple[int, bool]:
+    """In how many pixels views differ from those of the same pipeline without a CUDA graph, over two epochs; and
+    whether there was a graph."""
+    changed = 0
+    for epoch, micro in itertools.product(range(2), range(4)):
+        raw = replace(moved(raw_batch(data, micro), device), epoch=epoch)
+        plain, reports = data.views(raw.images, Draw(stream_key(data.seed, STREAM, epoch), raw.slot))
+        batch = data.on_after_batch_transfer(raw, 0)
+        pairs = [*zip(plain, batch.views, strict=True), *((reports[name], batch.extra[name]) for name in reports)]
+        changed += sum(int((a != b).sum()) for a, b in pairs)
+    return changed, data.captured.recording
 
 
 def views(setting: Setting) -> Iterator[Row]:
     """The largest difference of a pixel over every augmentation; where operations on 8-bit values round to the next
-    one of them, how many pixels differ instead."""
+    one of them, how many pixels differ instead; and how many differ between graphs and pipelines."""
     worst, at, count, far, pixels = -1.0, "", 0, 0, 0
+    changed, graphs = 0, 0
     for name, data in pipelines(setting):
-        names = {op for view in data.views.views for op in cast(View, view).names}
-        rounds = bool(names & EIGHT_BIT)
+        rounds = any(getattr(op, "rounds", False) for op in data.views.modules())
         here, there = twins(data, 0, setting.device)
         for a, b in zip(here.views, there.views, strict=True):
-            error = difference(a, b.cpu())
+            apart = (a - b.cpu()) / data.views.normalize.scale.cpu()
             if rounds:
-                far, pixels = far + int(((a - b.cpu()).abs() > APART).sum()), pixels + a.numel()
-            elif error > worst:
+                far, pixels = far + int((apart.abs() > APART).sum()), pixels + a.numel()
+            elif (error := largest(apart)) > worst:
                 worst, at = error, name
         count += not rounds
-    note = f"normalised, of {count} pipelines; worst: {at}"
+        differ, graph = replayed(data, setting.device)
+        changed, graphs = changed + differ, graphs + graph
+    yield row("views_of_graphs", changed, "differ", "<= 0", note=f"numbers, in eight batches of {graphs} CUDA graphs")
+    note = f"of pixels in [0, 1], of {count} pipelines; worst: {at}"
     yield row("views_cpu_gpu", worst, "difference", f"<= {APART:.4f}", note=note)
     if pixels:
         note = f"of pixels differ by more than 2/255 in the other pipelines, which round to 8 bits ({pixels} pixels)"
@@ -139,7 +154,7 @@ def methods(setting: Setting) -> Iterator[tuple[str, DictConfig | None, Any]]:
             yield name, None, str(error).splitlines()[0]
 
 
-def losses(setting: Setting) -> Iterator[Row]:
+def losses_agree(setting: Setting) -> Iterator[Row]:
     """Three float32 steps of each method on the same views: the largest relative difference of a loss."""
     for name, cfg, data in methods(setting):
         if cfg is None:
@@ -170,10 +185,9 @@ def attempt(measure: Callable[[], Any]) -> tuple[Any, str]:
         return None, f"{type(error).__name__} at {place(error)}: {str(error).splitlines()[0]}"
 
 
-def agreement(setting: Setting) -> Iterator[Row]:
+def views_agree(setting: Setting) -> Iterator[Row]:
     yield from random_numbers(setting)
     yield from views(setting)
-    yield from losses(setting)
 
 
 def place(error: BaseException) -> str:

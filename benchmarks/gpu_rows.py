@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 from collections.abc import Iterable
@@ -58,10 +59,13 @@ def show(entry: Row) -> str:
 
 
 def keep(out: Path, rows: Iterable[Row]) -> None:
-    """Print each row and add it to the file at once: what ends this process loses nothing that stands there."""
+    """Print each row and add it to the file at once: what ends this process loses nothing that stands there, nor does
+    another process that adds its own."""
     for entry in rows:
         print(show(entry), flush=True)
-        held = [*json.loads(out.read_text()), entry]
-        aside = out.with_name(f".{out.name}.part")
-        aside.write_text(json.dumps(held, indent=1) + "\n")
-        aside.replace(out)
+        with out.with_name(f".{out.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held = [*json.loads(out.read_text()), entry]
+            aside = out.with_name(f".{out.name}.part")
+            aside.write_text(json.dumps(held, indent=1) + "\n")
+            aside.replace(out)

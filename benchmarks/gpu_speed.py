@@ -178,7 +178,7 @@ class TimedData(DataModule):
         return out
 
 
-def prepare(work: Workload, compiled: bool) -> tuple[DictConfig, TimedData]:
+def prepare(work: Workload, compiled: bool | str) -> tuple[DictConfig, TimedData]:
     """The configuration of a workload, and its data, still on the CPU."""
     steps = f"trainer.max_steps={sum(work.steps)}"
     always = ("method=simclr", "data=synthetic", "callbacks=nan_guard", "logger=none", "trainer.max_epochs=-1", steps)
@@ -209,8 +209,9 @@ def count_flops(cfg: DictConfig, data: DataModule, device: torch.device) -> int:
     return counter.get_total_flops()
 
 
-def speed(work: Workload, compiled: bool, setting: Setting) -> Iterator[Row]:
-    """Train a workload, then tell everything that the clock saw."""
+def speed(work: Workload, compiled: bool | str, setting: Setting) -> Iterator[Row]:
+    """Train a workload, then tell everything that the clock saw; ``compiled`` as ``trainer.compile``."""
+    how = compiled if isinstance(compiled, str) else "compiled" if compiled else "eager"
     work = work.tiny() if setting.tiny else work
     cfg, data = prepare(work, compiled and not setting.tiny)
     flops = count_flops(cfg, data, setting.device)
@@ -220,8 +221,7 @@ def speed(work: Workload, compiled: bool, setting: Setting) -> Iterator[Row]:
     bars, peer = dict(work.bars), {"peer": work.peer[0], "peer_value": work.peer[1]} if work.peer else {}
 
     def tell(what: str, value: float | None, unit: str, **more: Any) -> Row:
-        name = f"{work.name}_{'compiled' if compiled else 'eager'}/{what}"
-        return row(name, value, unit, bars.get(what), **more)
+        return row(f"{work.name}_{how}/{what}", value, unit, bars.get(what), **more)
 
     yield tell("samples_per_s", work.batch / clock.seconds, "samples/s", **peer)
     yield tell("views_per_s", 2 * work.batch / clock.seconds, "views/s", note="two views a sample")

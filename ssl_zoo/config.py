@@ -138,7 +138,8 @@ def quick_check(cfg: DictConfig) -> None:
     """
     problems = [*_resolve_problems(cfg)]
     if not problems:
-        problems = [*_batch_problems(cfg), *_data_problems(cfg), *_resume_problems(cfg), *_callback_problems(cfg)]
+        checks = (_batch_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems)
+        problems = [problem for check in checks for problem in check(cfg)]
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -192,6 +193,21 @@ def _group_problems(cfg: DictConfig) -> Iterator[str]:
             f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch"
             f" over all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"
         )
+
+
+def _compile_problems(cfg: DictConfig) -> Iterator[str]:
+    """A graph holds one backward pass: gradients that add up over several would lie in memory that it overwrites."""
+    chosen = cfg.trainer.compile
+    if chosen not in (False, True, "graphs"):
+        yield f"trainer.compile={chosen}: wanted false, true, or graphs"
+    if chosen != "graphs":
+        return
+    passes = {"trainer.accumulate": cfg.trainer.accumulate, "method.grad_cache": cfg.method.get("grad_cache") or 1}
+    parts = {**passes, "trainer.devices": cfg.trainer.devices, "trainer.num_nodes": cfg.trainer.num_nodes}
+    for key, number in parts.items():
+        if number != 1:
+            wanted = "one backward pass a step, on one device"
+            yield f"trainer.compile=graphs takes {wanted}, got {key}={number}; set {key}=1, or trainer.compile=true"
 
 
 def _divisor(rows: int, near: int) -> int:

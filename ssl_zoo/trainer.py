@@ -61,7 +61,7 @@ def make_trainer(
     clip: dict[str, Any] | None = None,
     log_every: int = 10,
     deterministic: bool = False,
-    compile: bool = False,
+    compile: bool | Literal["graphs"] = False,
     checkpoint_every: int | None = None,
 ) -> pl.Trainer:
     """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation."""

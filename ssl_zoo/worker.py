@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from ssl_zoo import build, distributed
 from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
@@ -77,17 +79,36 @@ def build_run(cfg: DictConfig) -> tuple[Method, Any]:
     return method, data
 
 
-def prepare(method: Method, device: torch.device, compile: bool) -> None:
-    """Memory layout and compilation, both in place: names and tensors stay, so that checkpoints and teachers fit."""
+def prepare(method: Method, device: torch.device, compile: bool | str) -> None:
+    """Memory layout and compilation, both in place: names and tensors stay, so that checkpoints and teachers fit.
+
+    Args:
+        compile: ``graphs``: the launches of the compiled networks are replayed too, on a GPU.
+    """
     if device.type == "cuda":
         # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
         # For the sizes of the training batches alone: with sizes left open inductor took over ten minutes for MoCo's
         # grouped batch norm. What evaluates networks switches the compiler off, for its batches have other sizes.
-        method.backbone.compile(dynamic=False)
+        graphs = compile == "graphs" and device.type == "cuda"
+        _compile(method.backbone, graphs)
         for teacher in (module for module in method.modules() if isinstance(module, EMA)):
-            teacher.net.compile(dynamic=False)
+            _compile(teacher.net, graphs)
+
+
+def _compile(net: nn.Module, graphs: bool) -> None:
+    if not graphs:
+        net.compile(dynamic=False)
+        return
+    net.compile(dynamic=False, mode="reduce-overhead")
+    replay: Any = net._compiled_call_impl
+
+    def replay_and_copy(*args: Any, **kwargs: Any) -> Any:
+        """The next replay writes into the graph's own outputs, which a method, a queue or a probe may still hold."""
+        return tree_map_only(torch.Tensor, torch.Tensor.clone, replay(*args, **kwargs))
+
+    net._compiled_call_impl = replay_and_copy
 
 
 def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None) -> dict[str, Any]:

@@ -11,6 +11,25 @@ from ssl_zoo.worker import prepare
 from tests.helpers import tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 
 
+def test_what_a_graph_writes_into_is_given_out_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, kept = tiny_method("byol"), torch.zeros(2, 3)
+    options = []
+
+    def compile(net: torch.nn.Module, **given: object) -> None:
+        options.append(given)
+        net._compiled_call_impl = lambda x: (kept.fill_(float(x)), {"patches": kept})
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    prepare(method, torch.device("cuda"), "graphs")
+    assert options == [{"dynamic": False, "mode": "reduce-overhead"}] * 2  # the backbone and the teacher
+    h, more = method.backbone(torch.tensor(1.0))
+    method.backbone(torch.tensor(2.0))
+    assert h.eq(1).all() and more["patches"].eq(1).all() and kept.eq(2).all()
+    options.clear()
+    prepare(method, torch.device("cpu"), "graphs")
+    assert options == [{"dynamic": False}] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["byol", "moco_v2", "simclr"])
 def test_compiled_networks_train_like_eager_ones(name):

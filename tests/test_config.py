@@ -57,6 +57,21 @@ def test_wrong_values_deep_inside_are_found_all_at_once() -> None:
         assert line in text
 
 
+def test_graphs_take_one_backward_pass_on_one_device() -> None:
+    text = message(["trainer.compile=graphs", "trainer.accumulate=4", "trainer.devices=2", "method.grad_cache=8"])
+    start = "trainer.compile=graphs takes one backward pass a step, on one device, got "
+    assert text.splitlines() == [
+        start + "trainer.accumulate=4; set trainer.accumulate=1, or trainer.compile=true",
+        start + "method.grad_cache=8; set method.grad_cache=1, or trainer.compile=true",
+        start + "trainer.devices=2; set trainer.devices=1, or trainer.compile=true",
+    ]
+    config.quick_check(config.load(["trainer.compile=graphs"]))
+
+
+def test_another_word_for_compile() -> None:
+    assert message(["trainer.compile=graph"]) == "trainer.compile=graph: wanted false, true, or graphs"
+
+
 def test_a_batch_that_does_not_split() -> None:
     text = message(["data.batch_size=100", "trainer.devices=3"])
     assert "data.batch_size=100 (samples per step over all devices) does not divide by trainer.devices=3" in text

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import distributed
-from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
+from ssl_zoo.augmentations.captured import CapturedViews
+from ssl_zoo.augmentations.rng import BatchRNG, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
@@ -94,6 +95,7 @@ class DataModule(pl.LightningDataModule):
         self.val: Source | None = held_out or splits.val
         # Two copies: workers are forked with one that has never seen a device.
         self.views, self._worker_views = (self._pipeline(augmentation) for _ in range(2))
+        self.captured = CapturedViews(self.views)
         self.eval_view, self._worker_eval_view = (self._eval_view(augmentation) for _ in range(2))
         self._check_cuts()
         self._plan()  # a batch that cannot be made is an error now, not after the networks are built
@@ -279,11 +281,11 @@ class DataModule(pl.LightningDataModule):
         if not isinstance(batch, RawBatch):
             return batch
         rng = BatchRNG(self.seed, batch.epoch, batch.micro, batch.slot, STREAM)
-        views, extra = batch.images, {}
+        views: Any = batch.images
+        extra: dict[str, Tensor] = {}
         if not (isinstance(views, list) and views[0].is_floating_point()):
             self.views.to(batch.slot.device)
-            draw = Draw(stream_key(self.seed, STREAM, batch.epoch), batch.slot)
-            views, extra = self.views(views, draw, skip_crops=isinstance(views, list))
+            views, extra = self.captured(views, stream_key(self.seed, STREAM, batch.epoch), batch.slot)
         if self._pseudo is not None:
             self._pseudo = self._pseudo.to(batch.slot.device)
             extra["pseudo"] = self._pseudo[batch.index.to(batch.slot.device)]

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from benchmarks import gpu, gpu_agreement, gpu_rows, gpu_speed, gpu_waits
+from ssl_zoo.augmentations.captured import CapturedViews
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.data.batch import Batch, RawBatch
 
@@ -86,10 +87,10 @@ def test_without_a_gpu_it_says_so_and_is_no_failure(
 
 
 def test_sections_without_time_are_skipped_and_named(capsys: pytest.CaptureFixture[str]) -> None:
-    gpu.run_all(Path("gpu.json"), ["agreement", "host_waits"], tiny=True, budget=gpu.LEAST - 1)
+    gpu.run_all(Path("gpu.json"), [["environment"], ["host_waits"]], tiny=True, budget=gpu.LEAST - 1)
     rows = json.loads(Path("gpu.json").read_text())
     assert [(entry["name"], entry["ok"]) for entry in rows] == [
-        ("section/agreement", False),
+        ("section/environment", False),
         ("section/host_waits", False),
     ]
     assert all(entry["note"].startswith("skipped: ") for entry in rows)
@@ -97,10 +98,28 @@ def test_sections_without_time_are_skipped_and_named(capsys: pytest.CaptureFixtu
 
 
 def test_a_section_that_hangs_is_ended_and_one_that_fails_is_named() -> None:
-    hanging, failing = (subprocess.Popen([sys.executable, "-c", code]) for code in (HANGS, FAILS))
-    assert gpu.end(hanging, 0.2) == "stopped after 0 s; what it had printed by then stands"
+    failing, hanging = (subprocess.Popen([sys.executable, "-c", code]) for code in (FAILS, HANGS))
+    assert gpu.together({"failing": failing, "hanging": hanging}, 2) == {
+        "failing": "ended with exit code 3; its error stands above",
+        "hanging": "stopped: no time was left for it; what it had printed by then stands",
+    }
     assert hanging.poll() is not None
-    assert gpu.end(failing, 20) == "ended with exit code 3; its error stands above"
+
+
+def test_sections_side_by_side_keep_all_rows_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, code = Path("gpu.json"), (
+        "import sys; from pathlib import Path; from ssl_zoo.benchmarks.gpu_rows import keep, row;"
+        "keep(Path('gpu.json'), (row(f'{sys.argv[1]}/{i}', i, 's') for i in range(200)))"
+    )
+    monkeypatch.setattr(gpu, "begin", lambda name, *_: subprocess.Popen([sys.executable, "-c", code, name]))
+    gpu.run_all(out, [["a", "b"]], tiny=True)
+    names = [entry["name"] for entry in json.loads(out.read_text())]
+    assert sorted(names) == sorted(f"{name}/{i}" for name in "ab" for i in range(200))
+    assert [path.name for path in Path.cwd().iterdir()] == ["gpu.json"]
+
+
+def test_every_section_has_its_turn_once() -> None:
+    assert sorted(name for names in gpu.ROUNDS for name in names) == sorted(gpu.SECTIONS)
 
 
 def test_the_place_of_a_wait_is_a_line_of_the_library() -> None:
@@ -179,13 +198,28 @@ def test_a_profiler_that_saw_nothing_costs_only_its_own_rows(monkeypatch: pytest
     assert rows["device_busy_profiled"]["note"] == "unmeasured: the profiler saw nothing of the device"
 
 
+def test_a_graph_that_replays_the_batch_before_misses_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    call, kept = CapturedViews.__call__, {}
+
+    def stale(views: CapturedViews, *args: Any) -> Any:
+        made = call(views, *args)
+        before = kept.get(views, made)
+        kept[views] = made
+        return before
+
+    monkeypatch.setattr(CapturedViews, "__call__", stale)
+    graphs = next(row for row in gpu_agreement.views(TINY) if row["name"] == "views_of_graphs")
+    assert graphs["value"] > 1000 and graphs["ok"] is False
+
+
 def test_a_device_that_computes_something_else_misses_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(raw: RawBatch, device: torch.device) -> RawBatch:
         return gpu_agreement.replace(raw, slot=raw.slot + 1)   # another slot draws other numbers
 
     monkeypatch.setattr(gpu_agreement, "moved", other)
-    (views,) = gpu_agreement.views(TINY)
+    graphs, views = gpu_agreement.views(TINY)
     assert views["value"] > 0.1 and views["ok"] is False
+    assert (graphs["name"], graphs["value"], graphs["ok"]) == ("views_of_graphs", 0, True)
     built: list[Any] = []
     ready = gpu_agreement.ready
 
@@ -198,7 +232,7 @@ def test_a_device_that_computes_something_else_misses_its_bars(monkeypatch: pyte
         return method
 
     monkeypatch.setattr(gpu_agreement, "ready", drifting)
-    assert [entry["ok"] for entry in gpu_agreement.losses(TINY)] == [False, False]
+    assert [entry["ok"] for entry in gpu_agreement.losses_agree(TINY)] == [False, False]
 
 
 def test_a_method_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +244,7 @@ def test_a_method_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.M
         return ready(cfg, *rest)
 
     monkeypatch.setattr(gpu_agreement, "ready", failing)
-    first, second = gpu_agreement.losses(TINY)
+    first, second = gpu_agreement.losses_agree(TINY)
     assert (first["value"], first["ok"]) == (None, False) and first["note"].startswith("RuntimeError at test_gpu.py:")
     assert (second["value"], second["ok"]) == (0.0, True)
 
@@ -224,7 +258,7 @@ def test_a_method_that_the_images_do_not_suit_is_named_and_the_others_go_on(monk
         check(cfg)
 
     monkeypatch.setattr(gpu_agreement.build, "check_signatures", picky)
-    first, second = gpu_agreement.losses(TINY)
+    first, second = gpu_agreement.losses_agree(TINY)
     assert (first["value"], first["ok"], first["note"]) == (None, None, "not run: method SimCLR wants graphs")
     assert (second["value"], second["ok"]) == (0.0, True)
 
@@ -248,6 +282,7 @@ def test_the_whole_script_runs_section_by_section() -> None:
     assert all(KEYS <= entry.keys() and entry["ok"] is None and entry["bar"] is None for entry in rows)
     names = {entry["name"].split("/")[0] for entry in rows}
     works = (gpu_speed.VIT, gpu_speed.RESNET50, gpu_speed.CIFAR)
-    speeds = {f"{work.name}_{mode}" for work in works for mode in ("eager", "compiled")}
-    assert speeds <= names
-    assert {"environment", "random_numbers", "views_cpu_gpu", "losses_cpu_gpu", "host_waits_of_views"} <= names
+    modes = {"eager": works, "compiled": works[:2], "graphs": works[2:]}
+    assert {f"{work.name}_{mode}" for mode, some in modes.items() for work in some} <= names
+    agreement = {"random_numbers", "views_of_graphs", "views_cpu_gpu", "losses_cpu_gpu", "host_waits_of_views"}
+    assert {"environment", *agreement} <= names

@@ -125,6 +125,8 @@ class RandAugment(nn.Module):
         fill: of what comes from outside: one number, one for each channel, or null for zeros.
     """
 
+    rounds = True
+
     def __init__(self, num_ops: int = 2, magnitude: int = 9, num_bins: int = 31, interpolation: str = "nearest",
                  fill: float | Sequence[float] | None = None):
         super().__init__()
@@ -158,6 +160,8 @@ class TrivialAugment(nn.Module):
         interpolation, fill: as in ``image/rand_augment``.
     """
 
+    rounds = True
+
     def __init__(self, num_bins: int = 31, interpolation: str = "nearest", fill: float | Sequence[float] | None = None):
         super().__init__()
         self.num_bins = _bins("num_bins", num_bins, 2)
@@ -190,6 +194,8 @@ class NoisyRandAugment(nn.Module):
         interpolation: nearest or bilinear.
         fill: as in ``image/rand_augment``; the authors take the mean colour of ImageNet.
     """
+
+    rounds = True
 
     def __init__(self, num_ops: int = 2, magnitude: float = 10.0, magnitude_std: float = 0.5, p: float = 0.5,
                  interpolation: str = "bilinear", fill: float | Sequence[float] | None = 0.5):

@@ -68,6 +68,8 @@ class Posterize(nn.Module):
         bits: 0 to 8, or the [low, high] from which each sample draws its own.
     """
 
+    rounds = True   # to 8 bits, the next of which a last bit may reach
+
     def __init__(self, bits: int | Sequence[int], p: float = 0.5):
         super().__init__()
         low, high = interval("bits", bits if isinstance(bits, Sequence) else (bits, bits), high=8)
@@ -85,6 +87,8 @@ class Posterize(nn.Module):
 @register("image/equalize")
 class Equalize(nn.Module):
     """Equalise the histogram of each channel with probability ``p`` (torchvision ``RandomEqualize``)."""
+
+    rounds = True   # to 8 bits, the next of which a last bit may reach
 
     def __init__(self, p: float = 0.5):
         super().__init__()
