@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ssl_zoo.distributed import rank, world_size
+from ssl_zoo.modules import batch_norm
 from ssl_zoo.modules.batch_norm import convert
 from tests.pool import GlooPool
 
@@ -58,6 +59,19 @@ def test_ranks_may_hold_different_numbers_of_rows(pool: GlooPool, shares: tuple[
     for part in ranks:
         for name in ("mean", "var"):
             torch.testing.assert_close(part[name], whole[name], rtol=0, atol=1e-12)
+
+
+def uneven_with_torchs_kernels(shares: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """As on a GPU, and for bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_norm, "_on_cpu", lambda x: False)
+        return uneven(shares)
+
+
+def test_both_ways_to_a_norm_over_processes_are_the_same(pool: GlooPool) -> None:
+    for own, theirs in zip(pool.run(uneven, (4, 2)), pool.run(uneven_with_torchs_kernels, (4, 2)), strict=True):
+        for name, value in own.items():
+            torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-12, msg=name)
 
 
 def test_batches_of_one_group_and_of_several_go_back_together() -> None:
