@@ -34,14 +34,14 @@ def conf_names(group: str) -> list[str]:
 
 def raw_batch(data: DataModule, micro: int) -> RawBatch:
     """Batch ``micro`` of the training samples in their stored order, on the CPU."""
-    slot = torch.arange(micro * data.batch_size, (micro + 1) * data.batch_size)
-    labels = data.train_labels
-    return RawBatch(data.train.fetch(slot), slot, None if labels is None else labels[slot], slot, 0, micro)
+    slot = micro * data.batch_size
+    index, labels = torch.arange(slot, slot + data.batch_size), data.train_labels
+    return RawBatch(data.train.fetch(index), index, None if labels is None else labels[index], slot, 0, micro)
 
 
 def moved(raw: RawBatch, device: torch.device) -> RawBatch:
     label = None if raw.label is None else raw.label.to(device)
-    return replace(raw, images=raw.images.to(device), index=raw.index.to(device), label=label, slot=raw.slot.to(device))
+    return replace(raw, images=raw.images.to(device), index=raw.index.to(device), label=label)
 
 
 def twins(data: DataModule, micro: int, device: torch.device) -> tuple[Batch, Batch]:
@@ -102,8 +102,8 @@ def replayed(data: DataModule, device: torch.device) -> tuple[int, bool]:
     changed = 0
     for epoch, micro in itertools.product(range(2), range(4)):
         raw = replace(moved(raw_batch(data, micro), device), epoch=epoch)
-        plain, reports = data.views(raw.images, Draw(stream_key(data.seed, STREAM, epoch), raw.slot))
         batch = data.on_after_batch_transfer(raw, 0)
+        plain, reports = data.views(raw.images, Draw(stream_key(data.seed, STREAM, epoch), batch.rng.slot))
         pairs = [*zip(plain, batch.views, strict=True), *((reports[name], batch.extra[name]) for name in reports)]
         changed += sum(int((a != b).sum()) for a, b in pairs)
     return changed, data.captured.recording

@@ -8,6 +8,7 @@ device, and the key is a tensor, so that ``torch.compile`` sees an input where a
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Hashable, Mapping
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations.accelerated import kernels_for
+from ssl_zoo.transfer import to_device
 
 
 def _signed(value: int) -> int:
@@ -223,14 +225,24 @@ class BatchRNG:
         seed: of the run.
         epoch: counts from 0.
         micro: position of the micro-batch in the epoch.
-        slot: ``[B]`` int64, position of each sample in the epoch's global order.
+        slot: ``[B]`` int64 on the CPU, position of each sample in the epoch's global order.
         stream: names the pass over the data.
+        device: where the draws lie; None: where ``slot`` does.
     """
 
-    def __init__(self, seed: int, epoch: int, micro: int, slot: Tensor, stream: str = "train"):
+    def __init__(self, seed: int, epoch: int, micro: int, slot: Tensor, stream: str = "train",
+                 device: torch.device | str | None = None):
         self.key = stream_key(seed, stream, epoch)
         self.micro = torch.tensor(micro)
-        self.slot = slot
+        self.slot = to_device(slot, device or slot.device)
+        self._host_slot = slot
+
+    @property
+    def host(self) -> BatchRNG:
+        """The same draws on the CPU, for what decides a shape or a count: a device would have to be waited for."""
+        rng = copy.copy(self)
+        rng.slot = self._host_slot
+        return rng
 
     def sample(self, name: Hashable) -> Draw:
         """One row for each sample, whatever batch or process it sits in."""

@@ -24,13 +24,13 @@ class RawBatch:
     """A batch as the loader gives it, before the views are made.
 
     ``images`` is ``uint8 [B, C, H, W]``, or a list with one tensor per view where workers cropped (uint8) or
-    finished (float) the views. ``slot`` is each row's position in the global order of the epoch.
+    finished (float) the views.
     """
 
     images: Any
     index: Tensor
     label: Tensor | None
-    slot: Tensor
+    slot: int  # of the first row: its position in the epoch's global order; the other rows follow it
     epoch: int
     micro: int
     reports: dict[str, Tensor] = field(default_factory=dict)  # what operations in workers said of the views

@@ -280,15 +280,17 @@ class DataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if not isinstance(batch, RawBatch):
             return batch
-        rng = BatchRNG(self.seed, batch.epoch, batch.micro, batch.slot, STREAM)
+        device = batch.index.device
+        slots = torch.arange(batch.slot, batch.slot + len(batch.index))
+        rng = BatchRNG(self.seed, batch.epoch, batch.micro, slots, STREAM, device)
         views: Any = batch.images
         extra: dict[str, Tensor] = {}
         if not (isinstance(views, list) and views[0].is_floating_point()):
-            self.views.to(batch.slot.device)
-            views, extra = self.captured(views, stream_key(self.seed, STREAM, batch.epoch), batch.slot)
+            self.views.to(device)
+            views, extra = self.captured(views, stream_key(self.seed, STREAM, batch.epoch), rng.slot)
         if self._pseudo is not None:
-            self._pseudo = self._pseudo.to(batch.slot.device)
-            extra["pseudo"] = self._pseudo[batch.index.to(batch.slot.device)]
+            self._pseudo = self._pseudo.to(device)
+            extra["pseudo"] = self._pseudo[batch.index]
         if self.trainer is not None:
             # trainer.precision=64-true and 16-true: Lightning converts batches before the views are made.
             views = [view.to(self.trainer.lightning_module.dtype) for view in views]

@@ -118,8 +118,7 @@ class TrainLoader:
     ) -> RawBatch:
         labels = self.source.labels
         label = None if labels is None else labels[index.to(labels.device)]
-        slots = torch.arange(slot, slot + len(index), device=index.device)
-        return RawBatch(images, index, label, slots, epoch, micro, reports or {})
+        return RawBatch(images, index, label, slot, epoch, micro, reports or {})
 
 
 class EvalLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -26,7 +27,9 @@ def whiten(x: Tensor, shrinkage: float = 0.0) -> Tensor:
         ``[..., n, D]`` centred rows whose covariance is the identity (with shrinkage: nearly).
 
     Raises:
-        ValueError: If the covariance has no inverse: too few rows, or a direction in which they do not vary.
+        ValueError: If there are too few rows, or, on a CPU, a direction in which they do not vary. On other devices the
+            host would have to wait for the answer: there the rows of such a set become NaN, and so does the loss, at
+            which :class:`ssl_zoo.callbacks.nan_guard.NaNGuard` stops the run and names the step and its samples.
     """
     n, dim = x.shape[-2:]
     if n < 2 or (n <= dim and not shrinkage):
@@ -38,12 +41,18 @@ def whiten(x: Tensor, shrinkage: float = 0.0) -> Tensor:
     covariance = x.mT @ x / (n - 1)  # [..., D, D]
     eye = torch.eye(dim, dtype=x.dtype, device=x.device)
     factor, failed = torch.linalg.cholesky_ex((1 - shrinkage) * covariance + shrinkage * eye)
+    if failed.device.type == "cpu":
+        _refuse(failed)
+    factor = torch.where(failed[..., None, None] > 0, math.nan, factor)  # what is there of it would pass for a factor
+    return torch.linalg.solve_triangular(factor, x.mT, upper=False).mT
+
+
+def _refuse(failed: Tensor) -> None:
     if bool(failed.any()):
         raise ValueError(
             "whiten: the covariance is not positive definite, some direction does not vary any more; "
             "lower the learning rate, take more rows together, or a shrinkage above 0 (1e-3)"
         )
-    return torch.linalg.solve_triangular(factor, x.mT, upper=False).mT
 
 
 @full_precision

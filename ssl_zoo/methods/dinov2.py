@@ -24,6 +24,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.transfer import to_device
 
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 
@@ -101,8 +102,8 @@ class DINOv2(Method):
         x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
         with torch.no_grad():
             y, y_patch, grid = cast(Any, self.teacher.net).forward_tokens(x)         # [2B, F], [2B, N, F]
-        masks = self.masks(batch.rng, TAUGHT, rows, grid)                            # [2B, N]
-        index, counts = masked_patches(masks)                                        # [P], [P]
+        hidden = self.masks(batch.rng, TAUGHT, rows, grid)                           # [2B, N] on the host
+        masks, index, counts = (to_device(m, x.device) for m in (hidden, *masked_patches(hidden)))   # [2B, N], [P], [P]
         y_patch = y_patch.flatten(0, 1)[index]                                       # [P, F]
         p = self.targets(self.teacher_projector(y), 0).split(rows)                   # 2 x [B, K]
         p_patch = self.targets((self.teacher_patch_projector or self.teacher_projector)(y_patch), 1)   # [P, K]

@@ -22,6 +22,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.transfer import to_device
 
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 
@@ -102,8 +103,8 @@ class IBOT(Method):
             y, y_patch, grid = cast(Any, self.teacher.net).forward_tokens(x)         # [2B, F], [2B, N, F]
             t = self.teacher_projector(y)                                            # [2B, K]
             t_patch = cast(Any, self.teacher_projector.net).patches(y_patch.flatten(0, 1))   # [2B * N, K]
-        masks = self.draw_masks(batch.rng, rows, grid)                               # [2B, N]
-        index, counts = masked_patches(masks)                                        # [P], [P]
+        hidden = self.draw_masks(batch.rng, rows, grid)                              # [2B, N] on the host
+        masks, index, counts = (to_device(m, x.device) for m in (hidden, *masked_patches(hidden)))   # [2B, N], [P], [P]
         h, h_patch, _ = cast(Any, self.backbone).forward_tokens(x, mask=masks, mask_token=self.mask_token)
         h = torch.cat([h, *concat(self.backbone, batch.views[TAUGHT:])])             # [V * B, F]
         s = self.projector(h).split(rows)                                            # V x [B, K]

@@ -19,6 +19,7 @@ from ssl_zoo.modules.masking.multiblock import Blocks, MultiBlock, RandomPatches
 from ssl_zoo.modules.token_predictor import TokenPredictor
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Linear, Schedule, value
+from ssl_zoo.transfer import to_device
 
 FORMS = ("smooth_l1", "l2")
 
@@ -84,8 +85,8 @@ class IJEPA(Method):
     def blocks(self, batch: Batch, grid: tuple[int, int]) -> Blocks:
         """This process's blocks of those of the global batch, all cut to the same length."""
         view = batch.views[0]
-        drawn = self.masks(batch.rng.shared("masks"), len(view) * world_size(), grid)
-        return Blocks(*(own_rows(x.transpose(0, 1)).transpose(0, 1).to(view.device) for x in drawn))
+        drawn = self.masks(batch.rng.host.shared("masks"), len(view) * world_size(), grid)
+        return Blocks(*(to_device(own_rows(x.transpose(0, 1)).transpose(0, 1), view.device) for x in drawn))
 
     def after_step(self) -> None:
         self.teacher.update(self.backbone, value(self.momentum, self.progress))

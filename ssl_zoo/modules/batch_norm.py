@@ -142,8 +142,8 @@ class _Across(torch.autograd.Function):
 def _on_cpu(x: Tensor) -> bool:
     """Whether :class:`_Across` goes its own way: on a CPU torch's kernels take several times as long.
 
-    Measured on one core for 256 x 32 x 32 x 32: statistics 11.2 ms with ``batch_norm_update_stats``, 3.1 ms here with the
-    centred rows.
+    Measured on one core for 256 x 32 x 32 x 32: statistics 11.2 ms with ``batch_norm_update_stats``, 3.1 ms here with
+    the centred rows.
     """
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
@@ -190,8 +190,9 @@ def _combine(parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``[C]`` mean and sum of squared distances from it, 0 of no rows; the rows, and what has been taken off them.
 
-    On a CPU that is their mean: it takes no pass more, and nothing large cancels later. The gradient of a bias before the
-    norm is zero but for rounding, and optimizers like Adam make steps of it, which differ between one process and two.
+    On a CPU that is their mean: it takes no pass more, and nothing large cancels later. The gradient of a bias before
+    the norm is zero but for rounding, and optimizers like Adam make steps of it, other ones on two processes than on
+    one.
     """
     if not x.numel():
         nothing = x.new_zeros(3, x.shape[1], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)

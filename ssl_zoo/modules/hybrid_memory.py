@@ -73,11 +73,9 @@ class HybridMemory(Staged):
     def commit(self) -> None:
         updates, self._updates = self._updates, []
         for index, rows in updates:
-            # The t-th round moves what comes for the t-th time: different rows, which do not see one another.
-            turn = (index[:, None] == index).tril(-1).sum(1)  # [N]
-            for t in range(int(turn.max()) + 1):
-                now = turn == t
-                self._move(index[now], rows[now].to(self.features.dtype))
+            # One by one as the authors: which of them could move at once only the device knows, and it answers late.
+            for place, row in zip(index.split(1), rows.to(self.features.dtype).split(1), strict=True):
+                self._move(place, row)
 
     def _move(self, index: Tensor, rows: Tensor) -> None:
         moved = self.momentum * self.features[index] + (1 - self.momentum) * rows

@@ -131,6 +131,13 @@ def test_sample_draws_belong_to_the_slot_not_to_the_micro_batch():
     assert not torch.equal(a.sample("mask").uniform("x"), a.sample("mixup").uniform("x"))
 
 
+def test_the_host_draws_what_the_device_would():
+    there, here = (BatchRNG(0, 0, micro=3, slot=torch.arange(4), device=device) for device in ("meta", "cpu"))
+    for kind in ("sample", "shared"):
+        a, b, c = (getattr(rng, kind)("mask").uniform("x", 5) for rng in (there, there.host, here))
+        assert a.device.type == "meta" and torch.equal(b, c)
+
+
 def test_reports_of_children_arrive_at_the_parent():
     parent = draw(slots=2)
     parent.child("view").child(0, "0/image/flip").report("flipped", torch.tensor([True, False]))

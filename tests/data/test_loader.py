@@ -90,7 +90,7 @@ def test_epochs_follow_the_order_and_labels_follow_the_index():
 
 
 def keys(raws):
-    return [(raw.epoch, raw.micro, raw.index.tolist(), raw.slot.tolist()) for raw in raws]
+    return [(raw.epoch, raw.micro, raw.index.tolist(), raw.slot) for raw in raws]
 
 
 def take(loader, n):

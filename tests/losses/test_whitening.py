@@ -8,6 +8,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from ssl_zoo.losses import whitening
 from ssl_zoo.losses.whitening import whiten, whitened_mse
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -62,3 +63,15 @@ def test_what_cannot_be_whitened_is_refused() -> None:
         whitened_mse([rows(12, 2)] * 2, [torch.arange(12)], 5)
     with pytest.raises(ValueError, match="2 views and 1 permutation at least, got 1 and 1"):
         whitened_mse([rows(12, 2)], [torch.arange(12)], 6)
+
+
+@pytest.mark.parametrize("euclidean", [False, True])
+def test_where_nobody_asks_the_loss_of_what_cannot_be_whitened_is_no_number(
+    euclidean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whitening, "_refuse", lambda failed: None)  # as on a GPU
+    flat = torch.cat([rows(9, 2), torch.ones(9, 1, dtype=torch.float64)], 1)
+    good, bad = whiten(torch.stack([rows(9, 3), flat]))
+    assert good.isfinite().all() and bad.isnan().any()
+    views = [torch.cat([rows(9, 3), x]) for x in (flat, rows(9, 3))]
+    assert whitened_mse(views, [torch.arange(18)], 9, 0.0, euclidean).isnan()

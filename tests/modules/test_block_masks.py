@@ -60,6 +60,12 @@ def test_the_mask_of_a_row_does_not_depend_on_the_others(shape):
     assert not torch.equal(together[0], together[1])  # each crop has its own
 
 
+@pytest.mark.parametrize("masks", [RatioMasks(), RatioMasks(shape="random"), StratifiedMasks()])
+def test_masks_of_a_batch_on_a_device_are_drawn_on_the_host(masks):
+    there = BatchRNG(seed=0, epoch=0, micro=0, slot=torch.arange(12), device="meta")
+    assert torch.equal(masks(there, 2, 12, (8, 8)), masks(rng(torch.arange(12)), 2, 12, (8, 8)))
+
+
 def test_single_patches_by_hand():
     order = torch.tensor([[3, 0, 2, 1], [0, 1, 2, 3]])
     assert random_masks(torch.tensor([2, 1]), order).nonzero().tolist() == [[0, 0], [0, 2], [1, 3]]

@@ -15,10 +15,11 @@ from ssl_zoo.distributed import rank, world_size
 
 ASPECTS = (0.3, 1 / 0.3)  # height to width of a block, uniform in the logarithm
 TRIES = 10  # for one more block, before a mask is left as it is
-AT_ONCE = 8  # attempts between two questions whether all masks are done, each of which waits for the device
+AT_ONCE = 8  # attempts between two questions whether all masks are done
 
 Attempts = Callable[[int], Tensor]  # numbers of some attempts: uniform [M, A, 4], the next ones at each call
-Masks = Callable[[BatchRNG, int, int, tuple[int, int]], Tensor]  # draws, crops, rows B, grid -> [crops * B, N] bool
+# Draws, crops, rows B, grid -> [crops * B, N] bool on the host: how many patches are hidden shows only in the numbers.
+Masks = Callable[[BatchRNG, int, int, tuple[int, int]], Tensor]
 
 
 @torch.no_grad()
@@ -48,16 +49,15 @@ def block_masks(
     Returns:
         ``[M, h, w]`` bool, true where hidden.
     """
-    dtype = torch.float32 if targets.device.type == "mps" else torch.float64
-    targets = targets.to(dtype)
+    targets = targets.double()
     mask = torch.zeros(len(targets), *grid, dtype=torch.bool, device=targets.device)
     hidden, failed = torch.zeros_like(targets), torch.zeros_like(targets)
     for call in count():
-        rest = ((hidden < targets) & (failed < TRIES)).nonzero().squeeze(1)          # [R], waits for the device
+        rest = ((hidden < targets) & (failed < TRIES)).nonzero().squeeze(1)          # [R]
         if not len(rest):
             break
         m, done, misses, wanted = mask[rest], hidden[rest], failed[rest], targets[rest]
-        for numbers in attempts(call)[rest].to(dtype).unbind(1):                      # [R, 4]
+        for numbers in attempts(call)[rest].double().unbind(1):                       # [R, 4]
             missing = (wanted - done).clamp(max=largest)
             block, fits = _place(numbers, missing, grid, smallest, aspects)           # [R, h, w], [R]
             new = (block & ~m).sum((1, 2))
@@ -141,7 +141,7 @@ class RatioMasks:
         self.shape = shape
 
     def __call__(self, rng: BatchRNG, crops: int, rows: int, grid: tuple[int, int]) -> Tensor:
-        draw, patches = rng.sample("masks"), grid[0] * grid[1]
+        draw, patches = rng.host.sample("masks"), grid[0] * grid[1]
         u = draw.uniform("ratio", crops, len(self.ratios)).double()                   # [B, crops, R]
         choice = draw.integers("choice", len(self.ratios), crops)                     # [B, crops]
         low = u.new_tensor([ratio - spread for ratio, spread in zip(self.ratios, self.spreads, strict=True)])
@@ -179,10 +179,10 @@ class StratifiedMasks:
         self.largest = largest
 
     def __call__(self, rng: BatchRNG, crops: int, rows: int, grid: tuple[int, int]) -> Tensor:
-        shared, total = rng.shared("masks"), crops * rows * world_size()
+        shared, total = rng.host.shared("masks"), crops * rows * world_size()
         counts = self.counts(shared.uniform("ratio", int(total * self.share)), total, grid[0] * grid[1])
         counts = counts[shared.permutation(total)].view(crops, world_size(), rows)    # crop-major, as the authors'
-        draw, largest = rng.sample("masks"), self.largest * grid[0] * grid[1]
+        draw, largest = rng.host.sample("masks"), self.largest * grid[0] * grid[1]
         own = counts[:, rank()].flatten()                                             # [crops * B]
         return block_masks(own, _blocks(draw, crops), grid, self.smallest, largest).flatten(1)
 

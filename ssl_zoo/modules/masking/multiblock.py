@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -68,8 +67,7 @@ class MultiBlock:
         self.allow_overlap = allow_overlap
 
     def __call__(self, draw: Draw, rows: int, grid: Grid) -> Blocks:
-        """Blocks of a global batch of ``rows`` images, from a draw that all processes share."""
-        draw = on_host(draw)
+        """Blocks of a global batch of ``rows`` images, from a draw on the CPU that all processes share."""
         return shortest(*self.place(draw, rows, grid, self.sizes(draw, grid)))
 
     def check(self, grid: Grid) -> None:
@@ -140,19 +138,11 @@ class RandomPatches:
         random_masking(torch.zeros(1, grid[0] * grid[1]), self.ratio[1])
 
     def __call__(self, draw: Draw, rows: int, grid: Grid) -> Blocks:
-        draw = on_host(draw)
         low, high = self.ratio
         ratio = low + draw.uniform("ratio").item() * (high - low)
         masking = random_masking(draw.uniform("noise", rows, grid[0] * grid[1]), ratio)
         order = masking.restore.argsort(1)
         return Blocks(masking.keep[None], order[None, :, masking.keep.shape[1] :])
-
-
-def on_host(draw: Draw) -> Draw:
-    """The same numbers on the CPU: an accelerator would have to be waited for before each shape is known."""
-    draw = copy.copy(draw)
-    draw.device = torch.device("cpu")
-    return draw
 
 
 def block_size(share: float, scale: Sequence[float], aspect_ratio: Sequence[float], grid: Grid) -> Grid:
