@@ -4,7 +4,7 @@ import torch
 from ssl_zoo.data.loader import EvalLoader
 from ssl_zoo.data.sampler import Plan, order
 from ssl_zoo.data.synthetic import synthetic
-from ssl_zoo.data.workers import auto_workers, guarded
+from ssl_zoo.data.workers import Stack, auto_workers, guarded, stream
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import batches, by_slot, files, memory, pictures
 
@@ -254,3 +254,22 @@ def test_plan_keeps_no_position():
     for _ in range(5):
         next(ahead)
     assert torch.equal(plan.index(0, 1)[0], order(0, 0, 30)[8:16])
+
+
+class Rows(torch.utils.data.Dataset):
+    """Stacks three rows of two tensors, and says whether they lie where other processes can read them."""
+
+    def __getitem__(self, request):
+        stack = Stack(3)
+        for i in range(3):
+            stack.add([torch.full((2, 2), i, dtype=torch.uint8), torch.arange(4.0).view(2, 2).t() + i])
+        return {"views": stack.tensors, "shared": [x.is_shared() for x in stack.tensors]}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_stack_their_rows_where_the_main_process_reads_them(workers):
+    (item,) = stream(Rows(), [0], workers)
+    first, second = item["views"]
+    assert torch.equal(first, torch.arange(3, dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 2))
+    assert torch.equal(second, torch.stack([torch.arange(4.0).view(2, 2).t() + i for i in range(3)]))
+    assert item["shared"] == [workers > 0] * 2

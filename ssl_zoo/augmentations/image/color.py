@@ -39,12 +39,10 @@ def rotate_hue(x: Tensor, turn: Tensor) -> Tensor:
     sixths = torch.lerp((red - green).add_(chroma, alpha=4.0), (blue - red).add_(chroma, alpha=2.0), is_green)
     sixths = torch.lerp(sixths, green - blue, is_red).div_(chroma.clamp(min=1e-30))              # grey: 0
     hue = sixths.mul_(1 / 6).add_(turn.view(-1, 1, 1))
-    channels = []
-    for lowest in (0.5, 5 / 6, 1 / 6):                                                           # red, green, blue
-        distance = hue - lowest
-        distance = distance.sub_(distance.round()).abs_()
-        channels.append(torch.addcmul(value, chroma, distance.mul_(-6.0).add_(2.0).clamp_(0.0, 1.0), value=-1.0))
-    return torch.stack(channels, dim=1)
+    distance = torch.stack([hue - lowest for lowest in (0.5, 5 / 6, 1 / 6)], dim=1)              # red, green, blue
+    distance = distance.sub_(distance.round()).abs_()
+    share = distance.mul_(-6.0).add_(2.0).clamp_(0.0, 1.0)                                       # [B, 3, H, W]
+    return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), share, value=-1.0)
 
 
 @register("image/color_jitter")
