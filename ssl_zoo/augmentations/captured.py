@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,7 @@ class CapturedViews:
     def __init__(self, pipeline: ViewPipeline):
         self.pipeline = pipeline
         self._seen: dict[Any, int] = {}  # how often a shape ran as usual
-        self._waits = False
+        self._plain = False  # for good: this pipeline cannot be recorded
         self._recording: Recording | None = None
         self._name: Any = None  # shape and key of the recording
 
@@ -87,14 +88,15 @@ class CapturedViews:
             key: Of the pass over the data, :func:`ssl_zoo.augmentations.rng.stream_key`.
             slot: ``[B]`` on the device of the images.
         """
-        if slot.device.type != "cuda" or self._waits or _size(images) > LARGEST:
+        if slot.device.type != "cuda" or self._plain or _size(images) > LARGEST:
             return self._make(images, key, slot)
         name = (*((x.shape, x.dtype) for x in _list(images)), slot.device)
         runs = self._seen.get(name, 0)
         if runs < 2:
             self._seen[name] = runs + 1
             return self._make(images, key, slot) if runs == 0 else self._try(images, key, slot)
-        return self._recorded((*name, int(key)), images, key, slot).replay(images, slot)
+        recording = self._recorded((*name, int(key)), images, key, slot)
+        return recording.replay(images, slot) if recording else self._make(images, key, slot)
 
     def _make(self, images: Images, key: Tensor, slot: Tensor) -> Made:
         return self.pipeline(images, Draw(key, slot), skip_crops=isinstance(images, list))
@@ -108,15 +110,19 @@ class CapturedViews:
         except RuntimeError as error:
             if "synchroniz" not in str(error):
                 raise
-            self._waits = True
+            self._plain = True
         finally:
             torch.cuda.set_sync_debug_mode(before)
         return self._make(images, key, slot)
 
-    def _recorded(self, name: Any, images: Images, key: Tensor, slot: Tensor) -> Recording:
+    def _recorded(self, name: Any, images: Images, key: Tensor, slot: Tensor) -> Recording | None:
         if self._recording is None or self._name != name:
-            # The one before is let go only now: torch ends a pool of memory that no graph holds.
-            self._recording = Recording(lambda x, at: self._make(x, key, at), images, slot, self._recording)
+            try:
+                # The one before is let go only now: torch ends a pool of memory that no graph holds.
+                self._recording = Recording(lambda x, at: self._make(x, key, at), images, slot, self._recording)
+            except RuntimeError as error:  # a run of days shall not end for what only saves time
+                warnings.warn(f"views are made without a CUDA graph from here on: {error}", stacklevel=2)
+                self._plain, self._recording = True, None
             self._name = name
         return self._recording
 

@@ -184,8 +184,11 @@ def seed_generators(seed: int, device: torch.device) -> None:
     """``torch.manual_seed`` for what a step on ``device`` draws from alone.
 
     torch's own also asks every kind of accelerator that there might be, and formats a stack trace for each that is
-    absent: 1.4 ms of a step on one GPU machine, where this is a few microseconds.
+    absent: 62 microseconds on a machine without any, where this takes one.
     """
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)

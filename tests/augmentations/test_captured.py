@@ -22,7 +22,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graph
 
 
 class Pipeline:
-    """Notes its calls; its views are the slots, as a pipeline's are of nothing else but images and draws."""
+    """Notes the keys of its calls; the second one raises ``problem``."""
 
     def __init__(self, problem: str = "") -> None:
         self.keys: list[int] = []
@@ -30,9 +30,8 @@ class Pipeline:
 
     def __call__(self, images: Any, draw: Draw, skip_crops: bool = False) -> tuple[list[Tensor], dict[str, Tensor]]:
         self.keys.append(int(draw.key))
-        problem, self.problem = (self.problem, "") if len(self.keys) == 2 else ("", self.problem)
-        if problem:
-            raise RuntimeError(problem)
+        if self.problem and len(self.keys) == 2:
+            raise RuntimeError(self.problem)
         return [draw.uniform("x")], {}
 
 
@@ -97,6 +96,19 @@ def test_a_pipeline_that_waits_for_the_device_is_never_recorded(modes: list[Any]
     run(views, [0] * 5)
     assert (Recording.made, len(pipeline.keys)) == (0, 6)  # the second batch twice
     assert modes == ["error", 0]
+
+
+@pytest.mark.usefixtures("plain_draws", "modes")
+def test_a_run_goes_on_without_the_graph_that_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(captured, "Recording", refused)
+    pipeline = Pipeline()
+    views = CapturedViews(pipeline)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="without a CUDA graph from here on: operation not permitted") as told:
+        run(views, [0] * 5)
+    assert (len(told), len(pipeline.keys), views.recording) == (1, 5, False)
 
 
 @pytest.mark.usefixtures("plain_draws")

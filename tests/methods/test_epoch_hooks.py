@@ -11,6 +11,7 @@ import torch
 
 from ssl_zoo import config, worker
 from ssl_zoo.data.source import Part
+from ssl_zoo.methods.base import seed_generators
 
 TINY = [
     "data=synthetic", "data.source.samples=48", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
@@ -120,3 +121,10 @@ def test_a_source_domain_shares_the_memory(tmp_path: Path, monkeypatch: pytest.M
 def test_a_run_in_double_precision_reads_its_images_in_double_precision(name: str, tmp_path: Path) -> None:
     state = fit(name, tmp_path, "trainer.precision=64-true", "trainer.max_epochs=2")
     assert state["backbone.net.conv1.weight"].dtype == torch.float64
+
+
+def test_a_step_is_seeded_as_torch_would() -> None:
+    torch.manual_seed(2**63 - 5)
+    wanted = torch.rand(4)
+    seed_generators(2**63 - 5, torch.device("cpu"))
+    assert torch.equal(torch.rand(4), wanted)

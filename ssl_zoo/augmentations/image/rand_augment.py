@@ -125,7 +125,7 @@ class RandAugment(nn.Module):
         fill: of what comes from outside: one number, one for each channel, or null for zeros.
     """
 
-    rounds = True
+    rounds = True   # to 8 bits in some of its operations, the next of which a last bit may reach
 
     def __init__(self, num_ops: int = 2, magnitude: int = 9, num_bins: int = 31, interpolation: str = "nearest",
                  fill: float | Sequence[float] | None = None):
