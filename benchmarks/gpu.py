@@ -83,7 +83,7 @@ def quiet() -> None:
 
 def begin(name: str, out: Path, tiny: bool, share: int = 1) -> subprocess.Popen[bytes]:
     """Start a section with its share of the cores, one of ``share``: three that take all of them each stand still (on
-    16 cores a step of a method then took half a minute on the CPU)."""
+    16 cores the losses of six methods then took three minutes)."""
     command = [sys.executable, str(Path(__file__).resolve()), f"--section={name}", f"--out={out.resolve()}"]
     threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // share, 1))} if share > 1 else {}
     return subprocess.Popen(command + ["--tiny"] * tiny, env={**os.environ, **threads})

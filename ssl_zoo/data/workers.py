@@ -85,7 +85,7 @@ class Stack:
     """Tensors of one row after the other, as ``torch.stack`` would make them of all rows at the end.
 
     Each row is copied while it is still in the cache of the core; in a worker it goes at once where the main process
-    will read it. Measured with two workers, two views of 224 px: 320 images/s instead of 293.
+    will read it. The ratio of ``loader_224_vs_lightly`` was 1.16 to 1.22 without, and is 1.26 to 1.37.
 
     Args:
         rows: How many will come.

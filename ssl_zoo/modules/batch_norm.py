@@ -152,9 +152,9 @@ def _of_evaluation(
     grad: Tensor, x: Tensor, weight: Tensor | None, centre: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients of an evaluation: of the input (None: the caller's last pass adds it), ``[C]`` of weight and bias."""
-    inverse = (variance + eps).rsqrt()
     if not x.numel():
         return grad, torch.zeros_like(centre), torch.zeros_like(centre)
+    inverse = (variance + eps).rsqrt()
     if _on_cpu(x):
         of_bias = _sum(grad)
         return None, (_sum(grad * x) - centre * of_bias) * inverse, of_bias
