@@ -84,18 +84,18 @@ def images(run: Run, size: int) -> Measured:
 def rates(quick: bool) -> dict[int, list[float]]:
     """Samples a second of ``ssl-zoo train`` with one process and with two (gloo), the batch of each the same.
 
-    As the command reports them (``throughput/samples_per_s``) over windows of steps, the first left out; two runs of
-    each number of processes, in turn.
+    As the command reports them (``throughput/samples_per_s``) over windows of steps, the first left out; four runs of
+    each number of processes, in turn: a shared machine may be a tenth slower for some minutes.
     """
     found: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(1 if quick else 2):
+    for _ in range(1 if quick else 4):
         for processes, taken in found.items():
-            taken += _train(processes, batch=8 if quick else BATCH, steps=4 if quick else 24)
+            taken += _train(processes, batch=8 if quick else BATCH, steps=4 if quick else 16)
     return found
 
 
 def _train(processes: int, batch: int, steps: int) -> list[float]:
-    window = max(steps // 6, 1)
+    window = max(steps // 8, 1)
     with tempfile.TemporaryDirectory() as folder:
         options = ["method=simclr", "data=synthetic", "trainer=cpu", "logger=csv", "report=false"]
         options += ["callbacks=throughput", f"callbacks.throughput.every_n_steps={window}"]
