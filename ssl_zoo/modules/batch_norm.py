@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -110,9 +109,11 @@ class _Across(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ranks: int
     ) -> tuple[Tensor, Tensor]:
-        parts = gather(_moments(x)[None])  # [W, 3, C]
+        count = x.numel() // x.shape[1]
+        mean, spread, x, shift = _moments(x)
+        parts = gather(torch.stack([mean, spread, torch.full_like(mean, count)])[None])  # [W, 3, C]
         centre, spread, rows = _combine(parts[rank() // ranks * ranks :][:ranks])
-        variance = spread / rows
+        centre, variance = centre - shift, spread / rows
         ctx.save_for_backward(x, weight, centre, variance, rows)
         ctx.eps, ctx.ranks = eps, ranks
         ctx.mark_non_differentiable(parts)
@@ -126,49 +127,41 @@ class _Across(torch.autograd.Function):
         x, weight, centre, variance, rows = ctx.saved_tensors
         inverse = (variance + ctx.eps).rsqrt()
         scale = (torch.ones_like(centre) if weight is None else weight) * inverse
-        out = torch.empty_like(x)
-        if _in_pieces(x):
-            of_weight, of_bias = _gradients(grad, x, centre, inverse)
-        else:
-            out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-                grad.contiguous(), x, scale / inverse, centre, variance, centre, inverse, False, ctx.eps, [True] * 3
-            )
+        out, of_weight, of_bias = _of_evaluation(grad, x, weight, centre, variance, ctx.eps)
         sums = gather(torch.stack([of_weight, of_bias])[None])[rank() // ctx.ranks * ctx.ranks :][: ctx.ranks].sum(0)
-        slope = _along(-scale * inverse * sums[0] / rows, x)
-        offset = _along(-scale * sums[1] / rows, x)
-        centre = _along(centre, x)
-        if _in_pieces(x):
-            for place, gradient, piece in _pieces(out, grad, x):
-                torch.sub(piece, centre, out=place).mul_(slope).add_(offset).addcmul_(gradient, _along(scale, x))
+        slope = -scale * inverse * sums[0] / rows
+        offset = -scale * sums[1] / rows - slope * centre
+        through = torch.addcmul(_along(offset, x), x, _along(slope, x))
+        if out is None:
+            out = through.addcmul_(grad, _along(scale, x))
         else:
-            out += torch.addcmul(offset - slope * centre, x, slope).to(out.dtype)
+            out += through.to(out.dtype)
         return out, None if weight is None else of_weight, None if weight is None else of_bias, None, None
 
 
-PIECE = 1 << 21  # bytes of rows that stay in a core's cache from one operation to the next
+def _on_cpu(x: Tensor) -> bool:
+    """Whether :class:`_Across` goes its own way: on a CPU torch's kernels take several times as long.
 
-
-def _in_pieces(x: Tensor) -> bool:
-    """Whether :class:`_Across` goes its own way: on a CPU torch's kernels take twice as long, and none takes no rows.
-
-    Measured on one core for 256 x 32 x 32 x 32: statistics 11.2 ms with ``batch_norm_update_stats``, 3.1 ms here.
+    Measured on one core for 256 x 32 x 32 x 32: statistics 11.2 ms with ``batch_norm_update_stats``, 3.1 ms here with
+    the centred rows.
     """
-    return not x.numel() or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64))
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
-def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same few rows of each, piece by piece: they are read from memory once for all that is done with them."""
-    rows = max(PIECE * len(tensors[0]) // max(tensors[0].nbytes, 1), 1)
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
-
-
-def _gradients(grad: Tensor, x: Tensor, centre: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """``[C]`` gradients of weight and bias."""
-    of_weight, of_bias = torch.zeros_like(centre), torch.zeros_like(centre)
-    for gradient, piece in _pieces(grad, x):
-        of_weight += _sum((piece - _along(centre, x)).mul_(gradient))
-        of_bias += _sum(gradient)
-    return of_weight * inverse, of_bias
+def _of_evaluation(
+    grad: Tensor, x: Tensor, weight: Tensor | None, centre: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of an evaluation: of the input (None: the caller's last pass adds it), ``[C]`` of weight and bias."""
+    if not x.numel():
+        return grad, torch.zeros_like(centre), torch.zeros_like(centre)
+    inverse = (variance + eps).rsqrt()
+    if _on_cpu(x):
+        of_bias = _sum(grad)
+        return None, (_sum(grad * x) - centre * of_bias) * inverse, of_bias
+    scale = torch.ones_like(centre) if weight is None else weight
+    return torch.ops.aten.native_batch_norm_backward(
+        grad.contiguous(), x, scale, centre, variance, centre, inverse, False, eps, [True, True, True]
+    )
 
 
 def _along(channels: Tensor, x: Tensor) -> Tensor:
@@ -194,23 +187,25 @@ def _combine(parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return centre, spread, rows
 
 
-def _moments(x: Tensor) -> Tensor:
-    """``[3, C]``: mean, sum of squared distances from it, number of rows; zeros of none."""
-    if _in_pieces(x):
-        kind = x.dtype if x.dtype == torch.float64 else torch.float32
-        parts = [_moments_of_piece(piece) for (piece,) in _pieces(x) if len(piece)]
-        return torch.stack(_combine(torch.stack(parts))) if parts else x.new_zeros(3, x.shape[1], dtype=kind)
-    variance, mean = torch.var_mean(x if x.dtype == torch.float64 else x.float(), [0, *range(2, x.dim())], correction=0)
-    rows = x.numel() // x.shape[1]
-    return torch.stack([mean, variance * rows, torch.full_like(mean, rows)])
+def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``[C]`` mean and sum of squared distances from it, 0 of no rows; the rows, and what has been taken off them.
 
-
-def _moments_of_piece(x: Tensor) -> Tensor:
+    On a CPU that is their mean: it takes no pass more, and nothing large cancels later. The gradient of a bias before
+    the norm is zero but for rounding, and optimizers like Adam make steps of it, other ones on two processes than on
+    one.
+    """
+    if not x.numel():
+        nothing = x.new_zeros(3, x.shape[1], dtype=x.dtype if x.dtype == torch.float64 else torch.float32)
+        return nothing[0], nothing[1], x, nothing[2]
     rows = x.numel() // x.shape[1]
-    mean = _sum(x) / rows
-    x = x - _along(mean, x)
-    squares = torch.linalg.vector_norm(x.flatten(2), dim=2).square() if x.dim() > 2 else x.square()
-    return torch.stack([mean, squares.sum(0), torch.full_like(mean, rows)])
+    if _on_cpu(x):
+        mean = _sum(x) / rows
+        x = x - _along(mean, x)
+        squares = torch.linalg.vector_norm(x.flatten(2), dim=2).square() if x.dim() > 2 else x.square()
+        return mean, squares.sum(0), x, mean
+    exact = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(exact, [0, *range(2, x.dim())], correction=0)
+    return mean, variance * rows, x, torch.zeros_like(mean)
 
 
 class BatchNormAct(BatchNorm):

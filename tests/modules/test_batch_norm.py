@@ -64,7 +64,7 @@ def test_ranks_may_hold_different_numbers_of_rows(pool: GlooPool, shares: tuple[
 def uneven_with_torchs_kernels(shares: tuple[int, ...]) -> dict[str, torch.Tensor]:
     """As on a GPU, and for bfloat16."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_norm, "_in_pieces", lambda x: False)
+        patch.setattr(batch_norm, "_on_cpu", lambda x: False)
         return uneven(shares)
 
 
