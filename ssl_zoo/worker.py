@@ -192,7 +192,10 @@ def _pin(ranks: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """Exit code of the run: 0 when all ranks end well, else the first failure's; signals reach every rank."""
+    """Exit code of the run: 0 when all ranks end well, else the first failure's; signals reach every rank.
+
+    A process that a signal ended counts as 128 plus the signal's number, as in a shell: never as a success.
+    """
     import signal
 
     def stop(*_: Any) -> None:
@@ -206,7 +209,7 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
             failed = [code for code in codes if code]
             if failed:
                 time.sleep(5.0 if failed[0] == TERMINATED else 1.0)  # let the others say what they have to say
-                return failed[0]
+                return failed[0] if failed[0] > 0 else 128 - failed[0]
             if all(code == 0 for code in codes):
                 return 0
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Processes of a run on a CPU get cores of their own."""
+"""Processes of a run: cores of their own on a CPU, and one status for all."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ssl_zoo import worker
 from ssl_zoo.worker import _pin
 
 
@@ -24,3 +25,18 @@ def test_cores_are_shared_out_in_order_and_nobody_is_left_without(ranks):
         for process in processes:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("ends", "wanted"),
+    [
+        (["pass", "pass"], 0),
+        (["import sys; sys.exit(3)", "import time; time.sleep(60)"], 3),
+        # The system's way with a process that takes too much memory; the command said that all was well.
+        (["import time; time.sleep(60)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 128 + 9),
+    ],
+)
+def test_the_first_process_that_fails_ends_the_run_with_its_status(ends: list[str], wanted: int) -> None:
+    ranks = [subprocess.Popen([sys.executable, "-c", code]) for code in ends]
+    assert worker._wait(ranks) == wanted
+    assert all(rank.wait(10) is not None for rank in ranks)
