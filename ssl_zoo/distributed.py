@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.neighbours import Neighbours
 
-SMALL = 1 << 20  # bytes; larger tensors take longer to copy than gloo to begin
+SMALL = 1 << 20  # bytes; a mesh of sockets is for waits, not for volume
 
 
 def _active() -> bool:

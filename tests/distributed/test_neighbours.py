@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,14 +96,17 @@ def test_silence_is_an_error_with_its_name(monkeypatch: pytest.MonkeyPatch) -> N
         end.close()
 
 
-def test_where_one_cannot_reach_another_nobody_has_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_one_cannot_reach_another_nobody_has_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = meet(told=lambda rank, item: f"/nowhere/{rank}" if rank == 0 and isinstance(item, str) else item)
     assert elsewhere == [None] * WORLD
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="a" * 120))
+    (tmp_path / ("a" * 120)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("a" * 120)))
+    assert meet() == [None] * WORLD
+    monkeypatch.delattr(socket, "AF_UNIX")
     assert meet() == [None] * WORLD
 
 
-def test_nothing_is_left_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ends = meet()
     held = [peer for end in ends for peer in end.sockets.values()]
@@ -109,4 +114,3 @@ def test_nothing_is_left_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
     assert len(held) == WORLD * (WORLD - 1)
     del ends
     assert all(peer.fileno() == -1 for peer in held)
-
