@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,8 +75,13 @@ def files(where: Path) -> list[Path]:
 def held(where: Path) -> int:
     """Bytes of all chunks in a cache, half-written ones too; nobody makes room or publishes a chunk meanwhile."""
     shelf = next(where.glob("stream-*"))
+    total = 0
     with FileLock(shelf / ".lock"):
-        return sum(path.stat().st_size for path in shelf.rglob("chunk-*") if path.suffix in (".bin", ".part"))
+        for path in shelf.rglob("chunk-*"):
+            if path.suffix in (".bin", ".part"):
+                with suppress(FileNotFoundError):  # a download that begins again removes its half-written file
+                    total += path.stat().st_size
+    return total
 
 
 def refused(words: list[str], call, *arguments, **options) -> None:
