@@ -19,12 +19,17 @@ from tests.helpers import CONF, METHODS, tiny_batch, tiny_method, train_step, vi
 from tests.pool import GlooPool
 
 EXACT = torch.float64
+EPS = 1e-4
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
 
 
 def run_steps(name: str, steps: int = 3) -> dict[str, Any]:
     """Losses, gradients and states of some float64 steps, on this rank's share of the global batches."""
     method, sizes = tiny_method(name, dtype=EXACT), view_sizes(name)
+    for group in method.bound.optimizer.param_groups:
+        # Adam divides by the gradient, and that of a bias before a batch norm is nothing but rounding: with an eps of
+        # 1e-8 rounding of 1e-15 becomes steps of 3e-10 (W-MSE, one process with two threads against two with one).
+        group.update({"eps": EPS} if "betas" in group else {})
     outs = [train_step(method, tiny_batch(sizes, step, EXACT)) for step in range(steps)]
     losses = torch.stack([out["loss"] for out in outs])
     if world_size() > 1:
@@ -86,12 +91,12 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str) -> None:
 def test_two_processes_equal_one(name: str, pool: GlooPool) -> None:
     one = run_steps(name)
     for two in pool.run(run_steps, name):
-        torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-11, atol=1e-11)
         assert two["gradients"].keys() == one["gradients"].keys()
         for kind in ("gradients", "state"):
             for key, value in one[kind].items():
                 other = two[kind][key]
-                torch.testing.assert_close(other, value, rtol=1e-10, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
+                torch.testing.assert_close(other, value, rtol=1e-11, atol=1e-11, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("name", METHODS)
