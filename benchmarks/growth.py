@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ssl_zoo import build, config
+from ssl_zoo import build, config, worker
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
 from ssl_zoo.benchmarks.steps import one_step
@@ -42,6 +42,7 @@ def training_steps(overrides: list[str], views: int, batch: int, count: int, cor
     with threads(cores), Peak() as peak:
         method: Any = build.build_method(cfg, DataInfo(10 * batch, None, SIZE, 3, batch)).train()
         method.bind(batch)
+        worker.prepare(method, torch.device("cpu"), False)
         shown = [torch.randn(batch, 3, SIZE, SIZE) for _ in range(views)]
         slots = torch.arange(batch)
         for step in range(count + 1):

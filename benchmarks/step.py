@@ -117,6 +117,7 @@ def trainer_against_loop(steps: int, batch: int, cores: int) -> tuple[list[float
             "trainer.max_epochs=1",
         )
         method, data = worker.build_run(cfg)
+        worker.prepare(method, torch.device("cpu"), False)  # the loop gets the memory layout that a run has
         loop = by_hand(copy.deepcopy(method), batch, steps)
         data.given = Interleaved(data.ready(DIFFERENT), steps, loop)
         worker.run(cfg, Path(folder), (method, data))

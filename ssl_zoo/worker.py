@@ -85,8 +85,7 @@ def prepare(method: Method, device: torch.device, compile: bool | str) -> None:
     Args:
         compile: ``graphs``: the launches of the compiled networks are replayed too, on a GPU.
     """
-    if device.type == "cuda":
-        # Not on a CPU: there torch 2.14 corrupts the heap in the backward of 4-channel convolutions of this layout.
+    if device.type != "cpu" or not any(map(_overflows, method.modules())):
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
         # For the sizes of the training batches alone: with sizes left open inductor took over ten minutes for MoCo's
@@ -95,6 +94,17 @@ def prepare(method: Method, device: torch.device, compile: bool | str) -> None:
         _compile(method.backbone, graphs)
         for teacher in (module for module in method.modules() if isinstance(module, EMA)):
             _compile(teacher.net, graphs)
+
+
+def _overflows(layer: nn.Module) -> bool:
+    """Whether torch corrupts the heap in this layer's backward pass on a CPU if its layout is channels-last.
+
+    Seen with torch 2.6, 2.11 and 2.14 on CPUs with AVX2 alone and one thread (``ONEDNN_MAX_CPU_ISA=AVX2``): 1 x 1
+    convolutions with a stride write past a buffer if they have fewer channels than a vector has numbers, eight.
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.in_channels // layer.groups < 8
 
 
 def _compile(net: nn.Module, graphs: bool) -> None:

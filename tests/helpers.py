@@ -22,7 +22,7 @@ CONF = Path(__file__).parent.parent / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 SIZE, ROWS, CLASSES = 16, 8, 4
 TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "report=false"]
-TINY_RESNET = ["backbone.width=4", "backbone.zero_init_residual=false"]
+TINY_RESNET = ["backbone.width=8", "backbone.zero_init_residual=false"]
 TINY_VIT = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
 
 

@@ -1,4 +1,4 @@
-"""trainer.compile=true: the same names, and the same numbers up to rounding."""
+"""What is done to a method before it trains: memory layout and compilation; the same names, the same numbers up to rounding."""
 
 import csv
 from pathlib import Path
@@ -28,6 +28,26 @@ def test_what_a_graph_writes_into_is_given_out_as_a_copy(monkeypatch: pytest.Mon
     options.clear()
     prepare(method, torch.device("cpu"), "graphs")
     assert options == [{"dynamic": False}] * 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "safe"),
+    [
+        (torch.nn.Conv2d(4, 8, 1, stride=2), False),
+        (torch.nn.Conv2d(16, 16, 1, stride=2, groups=4), False),
+        (torch.nn.Conv2d(8, 8, 1, stride=2), True),
+        (torch.nn.Conv2d(3, 8, 1), True),
+        (torch.nn.Conv2d(3, 8, 3, stride=2), True),
+    ],
+)
+def test_networks_are_channels_last_but_where_torch_corrupts_the_heap(layer: torch.nn.Conv2d, safe: bool) -> None:
+    method = tiny_method("simclr", ["backbone.width=8"])
+    method.backbone.last = layer
+    weights = [p for p in method.parameters() if p.dim() == 4]
+    prepare(method, torch.device("cpu"), False)
+    assert {p.is_contiguous(memory_format=torch.channels_last) for p in weights if p[0, 0].numel() > 1} == {safe}
+    prepare(method, torch.device("cuda"), False)  # moves nothing, only the layout
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
 
 
 @pytest.mark.slow

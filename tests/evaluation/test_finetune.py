@@ -102,7 +102,7 @@ def test_what_cannot_be_fine_tuned_is_told(folder, tmp_path):
         (["protocol.head_layers=3"], "protocol.head_layers=3: a head of 2 layers has no first 3"),
         (["data=synthetic", "data.source.classes=null"], "evaluation needs labels and this data has none"),
         (["protocol.init=ones"], "method.init='ones': FineTune wants 'zeros' or 'normal'"),
-        (["+protocol.backbone.width=8"], "protocol.backbone: .*change only what has no weights"),
+        (["+protocol.backbone.width=16"], "protocol.backbone: .*change only what has no weights"),
         (["protocol.ops=[{image/flop: {}}]"], "augmentation.views.0.ops: .*image/flop"),
     ):
         with pytest.raises((ConfigError, ValueError), match=message):

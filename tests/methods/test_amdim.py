@@ -33,7 +33,7 @@ def test_levels_are_the_whole_and_the_last_two_maps_averaged_down() -> None:
     method = tiny_method("amdim")
     h, levels = method.levels(tiny_batch(SIZES).views[0])
     # Maps of 8 x 8 and 4 x 4 (16 px): the last one is smaller than 5 x 5 and stays.
-    assert h.shape == (8, 16) and [x.shape[2:] for x in levels.values()] == [(1, 1), (4, 4), (7, 7)]
+    assert h.shape == (8, 32) and [x.shape[2:] for x in levels.values()] == [(1, 1), (4, 4), (7, 7)]
     torch.testing.assert_close(h, method.backbone(tiny_batch(SIZES).views[0]), rtol=1e-4, atol=1e-5)
 
 

@@ -49,7 +49,7 @@ def test_three_views_have_a_bank_each_and_the_sum_of_their_terms(graph, terms):
     parts = [value for name, value in out.items() if name.startswith("view")]
     assert len(parts) == terms == len(method.contrasts) and len(method.banks) == 3
     torch.testing.assert_close(out["loss"], sum(parts))
-    assert out["features"].shape == (8, 3 * 16)
+    assert out["features"].shape == (8, 3 * 32)
     method.on_after_backward()
     assert not torch.equal(method.banks[0].keys, method.banks[1].keys)
 
@@ -57,7 +57,7 @@ def test_three_views_have_a_bank_each_and_the_sum_of_their_terms(graph, terms):
 def test_what_is_evaluated_are_all_towers_side_by_side():
     method = tiny_method("cmc_v2")
     view = torch.randn(2, 3, 16, 16)
-    assert method.eval().embed(view).shape == (2, 2 * 16)
+    assert method.eval().embed(view).shape == (2, 2 * 32)
     assert method.encoder is method.backbone
 
 

@@ -15,7 +15,7 @@ def test_a_whole_image_is_cut_into_the_patches_of_the_views() -> None:
     image = tiny_batch([16]).views[0]
     patches = torch.stack([image[:, :, 2 * r : 2 * r + 4, 2 * c : 2 * c + 4] for r in range(7) for c in range(7)], 1)
     grid = method.grid(patches)
-    assert grid.shape == (8, 16, 7, 7)
+    assert grid.shape == (8, 32, 7, 7)
     torch.testing.assert_close(grid[:, :, 2, 5], method.backbone(image[:, :, 4:8, 10:14]), rtol=1e-4, atol=1e-5)
     assert torch.equal(method.grid(image), grid)
     torch.testing.assert_close(method.embed(image), grid.mean((2, 3)))

@@ -30,10 +30,10 @@ def test_one_unit_over_all_stages_is_simclr():
 def test_units_have_heads_of_their_own_and_report_their_losses():
     method = tiny_method("loco")
     out = method.training_loss(tiny_batch(SIZES))
-    assert [head[0].in_features for head in method.projectors] == [8, 16]  # of the maps of stages 2 and 3
+    assert [head[0].in_features for head in method.projectors] == [16, 32]  # of the maps of stages 2 and 3
     assert {"unit1", "unit2"} < out.keys() and "unit3" not in out
     assert out["loss"].item() == pytest.approx((out["unit1"] + out["unit2"]).item(), rel=1e-6)
-    assert out["features"].shape == (8, 16)
+    assert out["features"].shape == (8, 32)
 
 
 def test_no_overlap_is_greedy_infomax():

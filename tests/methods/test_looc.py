@@ -44,7 +44,7 @@ def test_a_queue_holds_the_keys_of_its_view_in_its_space():
 
 def test_evaluation_reads_the_backbone_or_all_spaces_side_by_side():
     view = tiny_batch(SIZES).views[0]
-    assert tiny_method("looc").embed(view).shape == (8, 16)
+    assert tiny_method("looc").embed(view).shape == (8, 32)
     assert tiny_method("looc", ["method.concatenate=true"]).embed(view).shape == (8, 3 * 8)
 
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from ssl_zoo.distributed import rank, world_size
-from ssl_zoo.modules import batch_norm
 from ssl_zoo.modules.batch_norm import convert
 from tests.pool import GlooPool
 
@@ -61,17 +60,26 @@ def test_ranks_may_hold_different_numbers_of_rows(pool: GlooPool, shares: tuple[
             torch.testing.assert_close(part[name], whole[name], rtol=0, atol=1e-12)
 
 
-def uneven_with_torchs_kernels(shares: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """As on a GPU, and for bfloat16."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_norm, "_on_cpu", lambda x: False)
-        return uneven(shares)
+def in_layouts(of_rows: torch.memory_format, of_gradient: torch.memory_format) -> dict[str, torch.Tensor]:
+    """As :func:`uneven` with two rows each."""
+    rows = ROWS[:4].unflatten(0, (2, 2))[rank()] if world_size() > 1 else ROWS[:4]
+    x = rows.clone(memory_format=of_rows).requires_grad_()
+    norm = convert(nn.BatchNorm2d(3).double())
+    out = norm(x)
+    out.backward((3 * out.detach() ** 2).clone(memory_format=of_gradient))
+    return {"out": out.detach(), "x": x.grad}
 
 
-def test_both_ways_to_a_norm_over_processes_are_the_same(pool: GlooPool) -> None:
-    for own, theirs in zip(pool.run(uneven, (4, 2)), pool.run(uneven_with_torchs_kernels, (4, 2)), strict=True):
-        for name, value in own.items():
-            torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-12, msg=name)
+@pytest.mark.parametrize("of_gradient", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_rows", [torch.contiguous_format, torch.channels_last])
+def test_every_layout_gives_the_same_and_is_kept(
+    pool: GlooPool, of_rows: torch.memory_format, of_gradient: torch.memory_format
+) -> None:
+    whole = in_layouts(torch.contiguous_format, torch.contiguous_format)
+    for name, value in whole.items():
+        parts = [part[name] for part in pool.run(in_layouts, of_rows, of_gradient)]
+        torch.testing.assert_close(torch.cat(parts), value, rtol=0, atol=1e-12, msg=name)
+        assert all(part.is_contiguous(memory_format=of_rows) for part in parts), name
 
 
 def test_batches_of_one_group_and_of_several_go_back_together() -> None:
