@@ -124,6 +124,20 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return sum_over_ranks(x) / world_size() if _active() else x
 
 
+def mean_of_chosen(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean over the chosen rows of all ranks, as this rank's share of it.
+
+    Args:
+        values: ``[B]`` of this rank's rows.
+        chosen: ``[B]`` bool: which of them count.
+
+    Returns:
+        A scalar whose mean over the ranks is that of the chosen rows; 0 if no rank has any.
+    """
+    count = sum_over_ranks(chosen.sum().to(values.dtype)).clamp_min(1)
+    return values.where(chosen, 0.0).sum() * world_size() / count
+
+
 def gather_lists(items: list[Any]) -> list[Any]:
     """Concatenate picklable lists of unequal lengths in the order of ranks (evaluation only)."""
     if not _active():

@@ -1,4 +1,4 @@
-"""What is done to a method before it trains: memory layout and compilation; the same names, the same numbers up to rounding."""
+"""What is done to a method before it trains: memory layout, and compilation with the same numbers up to rounding."""
 
 import csv
 from pathlib import Path

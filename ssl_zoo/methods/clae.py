@@ -83,8 +83,7 @@ class CLAE(Method):
         self.adversarial = DualNorm(self.network, adversarial_momentum)
         self.contrast = BASES[base]
         self.temperature = temperature
-        self.epsilon = epsilon
-        self.strength = strength
+        self.epsilon, self.strength = epsilon, strength
         self.repeat_anchor = repeat_anchor
         self.grad_cache = grad_cache
 
@@ -109,8 +108,7 @@ class CLAE(Method):
             _, a = in_chunks(self, self.encode, x[0], self.grad_cache)
         _, c = in_chunks(self, self.encode_adversarial, x[2], self.grad_cache)       # -, [B, D]
         adversarial = self.contrast(a, c, self.temperature)
-        total = loss + self.strength * adversarial
-        return {"loss": total, "features": h, "clean": loss, "adversarial": adversarial}
+        return {"loss": loss + self.strength * adversarial, "features": h, "clean": loss, "adversarial": adversarial}
 
     def attack(self, view: Tensor) -> Tensor:
         """``[B, C, H, W]`` view moved by ``epsilon`` in every pixel, up the gradient of the method's own loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
@@ -13,7 +13,7 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.losses.self_distillation import centred_softmax, self_distillation
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.centre import Centre
-from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
@@ -21,7 +21,7 @@ from ssl_zoo.optim.schedules import Cosine, Schedule, value
 TAUGHT = 2  # views that the teacher sees: the global ones
 
 
-class DINO(Method):
+class DINO(TeacherEvaluated, Method):
     """DINO, Caron et al. 2021, https://arxiv.org/abs/2104.14294 (algorithm 1, eq. 2-5).
 
     As ``main_dino.py`` of facebookresearch/dino@7c446df: crops of one size pass the backbone together and all crops
@@ -61,11 +61,6 @@ class DINO(Method):
         self.centring = centring
         self.momentum = momentum
         self.uniform_loss = math.log(self.projector.out_features)
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The teacher's backbone, which the authors evaluate: an average of many students is better than the last."""
-        return self.teacher.net
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = concat(self.backbone, batch.views)                                       # V x [B, F]

@@ -15,13 +15,11 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather
 from ssl_zoo.losses.koleo import koleo
 from ssl_zoo.losses.masked_distillation import crop_distillation, masked_distillation
-from ssl_zoo.losses.self_distillation import centred_softmax
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.balance import balanced
-from ssl_zoo.modules.centre import Centre
-from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
+from ssl_zoo.modules.targets import Targets
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
 from ssl_zoo.transfer import to_device
@@ -29,7 +27,7 @@ from ssl_zoo.transfer import to_device
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 
 
-class DINOv2(Method):
+class DINOv2(TeacherEvaluated, Method):
     """DINOv2, Oquab et al. 2023, https://arxiv.org/abs/2304.07193 (Sec. 4).
 
     As ``SSLMetaArch.forward_backward`` of facebookresearch/dinov2@b8931f7: the mean over all pairs of a target and
@@ -76,37 +74,30 @@ class DINOv2(Method):
         super().__init__(backbone, optimizer)
         require_class_token(backbone, "DINOv2")
         self.projector = projector(backbone.out_features)
-        own = None if patch_projector is None else patch_projector(backbone.out_features)
-        self.patch_projector: nn.Module | None = own
+        self.patch_projector = own = None if patch_projector is None else patch_projector(backbone.out_features)
         self.mask_token = nn.Parameter(torch.zeros(1, backbone.out_features))  # two dimensions: decayed, as theirs
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.projector)
         self.teacher_patch_projector = None if own is None else EMA(own)
         widths = [head.out_features for head in (self.projector, own or self.projector)]
-        self.centres = nn.ModuleList(Centre(width, centre_momentum) for width in widths if centring == "centre")
+        self.targets = Targets(widths, centring, iterations, centre_momentum)
         self.masks = masks
-        self.temperature = temperature
-        self.teacher_temperature = teacher_temperature
-        self.iterations = iterations
+        self.temperature, self.teacher_temperature = temperature, teacher_temperature
         self.class_weight, self.patch_weight, self.koleo_weight = class_weight, patch_weight, koleo_weight
-        self.scope = scope
-        self.momentum = momentum
+        self.scope, self.momentum = scope, momentum
         self.uniform_loss = class_weight * math.log(widths[0]) + patch_weight * math.log(widths[1])
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The teacher's backbone, which the authors evaluate."""
-        return self.teacher.net
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
         with torch.no_grad():
-            y, y_patch, grid = cast(Any, self.teacher.net).forward_tokens(x)         # [2B, F], [2B, N, F]
+            y, y_patch, grid = self.encoder.forward_tokens(x)                       # [2B, F], [2B, N, F]
         hidden = self.masks(batch.rng, TAUGHT, rows, grid)                           # [2B, N] on the host
         masks, index, counts = (to_device(m, x.device) for m in (hidden, *masked_patches(hidden)))   # [2B, N], [P], [P]
         y_patch = y_patch.flatten(0, 1)[index]                                       # [P, F]
-        p = self.targets(self.teacher_projector(y), 0).split(rows)                   # 2 x [B, K]
-        p_patch = self.targets((self.teacher_patch_projector or self.teacher_projector)(y_patch), 1)   # [P, K]
+        sharpness = value(self.teacher_temperature, self.progress)
+        p = self.targets(self.teacher_projector(y), 0, sharpness).split(rows)        # 2 x [B, K]
+        t_patch = (self.teacher_patch_projector or self.teacher_projector)(y_patch)  # [P, K]
+        p_patch = self.targets(t_patch, 1, sharpness)                                # [P, K]
 
         h, h_patch, _ = cast(Any, self.backbone).forward_tokens(x, mask=masks, mask_token=self.mask_token)
         local = concat(self.backbone, batch.views[TAUGHT:])                          # L x [B, F]
@@ -115,23 +106,11 @@ class DINOv2(Method):
 
         between = crop_distillation(s, p, self.temperature)                          # global, local
         loss = self.class_weight * torch.stack(list(between.values())).sum()
-        spread = torch.stack([koleo(self.neighbours(crop)) for crop in h.split(rows)]).sum()
+        among = gather if self.scope == "global" else lambda crop: crop
+        spread = torch.stack([koleo(among(crop)) for crop in h.split(rows)]).sum()
         within = masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
         loss = loss + self.koleo_weight * spread + self.patch_weight * within
         return {"loss": loss, "features": y[:rows], **between, "koleo": spread, "patch": within}
-
-    @torch.no_grad()
-    def targets(self, scores: Tensor, which: int) -> Tensor:
-        """``[N, K]`` scores of the teacher as probabilities; ``which``: 0 class tokens, 1 patches."""
-        temperature = value(self.teacher_temperature, self.progress)
-        if not self.centres:
-            return balanced(scores, temperature, self.iterations)
-        centre = cast(Centre, self.centres[which])
-        centre.update(scores)        # staged: this batch is centred by those before it
-        return centred_softmax(scores, centre.value, temperature)
-
-    def neighbours(self, h: Tensor) -> Tensor:
-        return gather(h) if self.scope == "global" else h
 
     def after_step(self) -> None:
         momentum = value(self.momentum, self.progress)

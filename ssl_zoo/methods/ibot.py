@@ -17,7 +17,7 @@ from ssl_zoo.losses.masked_distillation import masked_distillation
 from ssl_zoo.losses.self_distillation import centred_softmax, self_distillation
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.centre import Centre
-from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.optim.recipe import OptimizerRecipe
@@ -27,7 +27,7 @@ from ssl_zoo.transfer import to_device
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 
 
-class IBOT(Method):
+class IBOT(TeacherEvaluated, Method):
     """iBOT, Zhou et al. 2021, https://arxiv.org/abs/2111.07832 (algorithm 1, eq. 1-3).
 
     As ``main_ibot.py`` of bytedance/ibot@da316d8: class tokens are compared across crops as in DINO, patches within
@@ -75,32 +75,24 @@ class IBOT(Method):
         self.shared_teacher = shared_teacher
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.taught_projector)
-        taught = cast(Any, self.teacher_projector.net)
-        self.centre = Centre(taught.out_features, centre_momentum)
-        self.patch_centre = Centre(taught.patch_features, patch_centre_momentum)
-        self.masks = masks
+        head = cast(Any, self.teacher_projector.net)
+        self.centre = Centre(head.out_features, centre_momentum)
+        self.patch_centre = Centre(head.patch_features, patch_centre_momentum)
+        self.masks, self.mask_start, self.momentum = masks, mask_start, momentum
         self.temperature = temperature
         self.teacher_temperature, self.patch_temperature = teacher_temperature, patch_temperature
         self.class_weight, self.patch_weight = class_weight, patch_weight
-        self.mask_start = mask_start
-        self.momentum = momentum
-        widths = taught.out_features, taught.patch_features
-        self.uniform_loss = class_weight * math.log(widths[0]) + patch_weight * math.log(widths[1])
+        self.uniform_loss = class_weight * math.log(head.out_features) + patch_weight * math.log(head.patch_features)
 
     @property
     def taught_projector(self) -> nn.Module:
         """The part of the head that the teacher has too."""
         return self.projector.tied() if self.shared_teacher else self.projector
 
-    @property
-    def encoder(self) -> nn.Module:
-        """The teacher's backbone, which the authors evaluate."""
-        return self.teacher.net
-
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
         with torch.no_grad():
-            y, y_patch, grid = cast(Any, self.teacher.net).forward_tokens(x)         # [2B, F], [2B, N, F]
+            y, y_patch, grid = self.encoder.forward_tokens(x)                       # [2B, F], [2B, N, F]
             t = self.teacher_projector(y)                                            # [2B, K]
             t_patch = cast(Any, self.teacher_projector.net).patches(y_patch.flatten(0, 1))   # [2B * N, K]
         hidden = self.draw_masks(batch.rng, rows, grid)                              # [2B, N] on the host
@@ -109,20 +101,18 @@ class IBOT(Method):
         h = torch.cat([h, *concat(self.backbone, batch.views[TAUGHT:])])             # [V * B, F]
         s = self.projector(h).split(rows)                                            # V x [B, K]
         s_patch = self.projector.patches(h_patch.flatten(0, 1)[index])               # [P, K]
-
         p = centred_softmax(t, self.centre.value, value(self.teacher_temperature, self.progress)).split(rows)
         sharpness = value(self.patch_temperature, self.progress.since(self.mask_start))
         p_patch = centred_softmax(t_patch[index], self.patch_centre.value, sharpness)        # [P, K]
-        between = self.class_weight * self_distillation(s, p, self.temperature)
-        within = self.patch_weight * masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
         self.centre.update(t)        # staged: this batch was centred by those before it
         self.patch_centre.update(t_patch)
+        between = self.class_weight * self_distillation(s, p, self.temperature)
+        within = self.patch_weight * masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
         return {"loss": between + within, "features": y[:rows], "class": between, "patch": within}
 
     def draw_masks(self, rng: BatchRNG, rows: int, grid: tuple[int, int]) -> Tensor:
         """``[2B, N]`` bool, crop by crop: the patches of the global crops that the student does not see."""
-        masks = self.masks(rng, TAUGHT, rows, grid)
-        return masks if self.progress.epoch >= self.mask_start else torch.zeros_like(masks)
+        return self.masks(rng, TAUGHT, rows, grid) & (self.progress.epoch >= self.mask_start)
 
     def after_step(self) -> None:
         momentum = value(self.momentum, self.progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ssl_zoo.distributed import own_rows, world_size
 from ssl_zoo.errors import nearest
 from ssl_zoo.losses.latent import latent_regression, latent_targets
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.masking.multiblock import Blocks, MultiBlock, RandomPatches
 from ssl_zoo.modules.token_predictor import TokenPredictor
 from ssl_zoo.optim.recipe import OptimizerRecipe
@@ -24,7 +24,7 @@ from ssl_zoo.transfer import to_device
 FORMS = ("smooth_l1", "l2")
 
 
-class IJEPA(Method):
+class IJEPA(TeacherEvaluated, Method):
     """I-JEPA, Assran et al. 2023, https://arxiv.org/abs/2301.08243 (Sec. 3, eq. 1).
 
     As facebookresearch/ijepa@52c1ae9: the teacher sees the whole view, the student the context block alone; targets are
@@ -62,11 +62,6 @@ class IJEPA(Method):
         self.teacher = EMA(backbone)
         self.form = form
         self.momentum = momentum
-
-    @property
-    def encoder(self) -> Backbone:
-        """The teacher, which the authors evaluate."""
-        return cast(Backbone, self.teacher.net)
 
     def embed(self, view: Any) -> Tensor:
         """Mean of the teacher's patch tokens: ``[B, F]``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,14 +19,14 @@ from ssl_zoo.losses.masked_siamese import (
     sharpened,
 )
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Linear, Schedule, value
 
 
-class MSN(Method):
+class MSN(TeacherEvaluated, Method):
     """Masked siamese networks, Assran et al. 2022, https://arxiv.org/abs/2204.07141 (eq. 1-2, algorithm 1).
 
     As facebookresearch/msn@4388dc1: the first view is the teacher's, all others are anchors; patches are dropped from
@@ -78,17 +77,11 @@ class MSN(Method):
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.projector)
         self.temperature, self.target_temperature = temperature, target_temperature
-        self.patch_drop = patch_drop
-        self.iterations = iterations
+        self.patch_drop, self.iterations = patch_drop, iterations
         self.me_max, self.entropy = me_max, entropy
         self.label_smoothing = label_smoothing
         self.momentum = momentum
         self.uniform_loss = math.log(prototypes)
-
-    @property
-    def encoder(self) -> Backbone:
-        """The teacher's backbone, which the authors evaluate."""
-        return cast(Backbone, self.teacher.net)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         whole, *anchors = batch.views
@@ -110,8 +103,7 @@ class MSN(Method):
         me_max = missing_entropy(mean_over_ranks(log_p.exp().mean(0)))
         entropy = mean_entropy(log_p)
         loss = cross_entropy + self.me_max * me_max + self.entropy * entropy
-        terms = {"cross_entropy": cross_entropy, "me_max": me_max, "entropy": entropy}
-        return {"loss": loss, "features": h, **terms}
+        return {"loss": loss, "features": h, "cross_entropy": cross_entropy, "me_max": me_max, "entropy": entropy}
 
     def assign(self, z: Tensor) -> Tensor:
         return log_assignments(z, self.prototypes.weight, self.temperature, self.label_smoothing)

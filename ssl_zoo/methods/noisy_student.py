@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import sum_over_ranks, world_size
+from ssl_zoo.distributed import mean_of_chosen
 from ssl_zoo.losses.self_training import cross_entropy_rows, sharpened
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.dropout import dropout
@@ -90,7 +90,7 @@ class NoisyStudent(Method):
         h = self.backbone(batch.views[0])                                            # [B, F]
         logits = self.top(dropout(h, self.dropout, batch.rng.sample("dropout")))     # [B, C]
         labelled = batch.label != -1                                                 # [B]
-        loss = _mean(cross_entropy_rows(logits, batch.label, self.label_smoothing), labelled)
+        loss = mean_of_chosen(cross_entropy_rows(logits, batch.label, self.label_smoothing), labelled)
         guessed = self.guess(batch)
         if guessed is None:
             return {"loss": loss}        # no features: a probe asks for those of the average, on which it is tested
@@ -116,10 +116,4 @@ class NoisyStudent(Method):
         """Mean over the unlabelled rows of all processes; smoothing is for hard classes only."""
         if self.hard:
             guessed = F.one_hot(guessed.argmax(1), guessed.shape[1]).to(guessed.dtype)
-        return _mean(cross_entropy_rows(logits, guessed, self.label_smoothing if self.hard else 0.0), rows)
-
-
-def _mean(losses: Tensor, rows: Tensor) -> Tensor:
-    """Mean over the chosen rows of all processes."""
-    count = sum_over_ranks(rows.sum().to(losses.dtype)).clamp_min(1)
-    return losses.where(rows, 0.0).sum() * world_size() / count
+        return mean_of_chosen(cross_entropy_rows(logits, guessed, self.label_smoothing if self.hard else 0.0), rows)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import broadcast_object, gather, is_main
+from ssl_zoo.distributed import broadcast_object, gather, is_main, mean_of_chosen
 from ssl_zoo.losses.hybrid import hybrid_memory
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.domains import Domains, domain_mean
+from ssl_zoo.modules.domains import Domains
 from ssl_zoo.modules.dual_norm import DualNorm
 from ssl_zoo.modules.heads import NORMS
 from ssl_zoo.modules.hybrid_memory import HybridMemory
@@ -74,8 +74,7 @@ class SpCL(Method):
         self.memory = HybridMemory(rows, backbone.out_features, memory_momentum)
         self.register_buffer("limit", torch.tensor(-1.0, dtype=torch.float64))  # of independence; -1: not yet known
         self.pseudo_labels = SelfPaced(eps, eps_gap, min_samples, k1, k2)
-        self.temperature = temperature
-        self.instances = instances
+        self.temperature, self.instances = temperature, instances
 
     @property
     def network(self) -> nn.Module:
@@ -85,17 +84,16 @@ class SpCL(Method):
         return F.normalize(self.network(view), dim=1)                                        # [B, F]
 
     def embed_domains(self, view: Any, known: Tensor) -> Tensor:
-        if self.source_norms is None:
-            return self.embed(view)
-        return F.normalize(self.source_norms.divided(self.network, view, known), dim=1)      # [B, F]
+        norms = self.source_norms
+        return self.embed(view) if norms is None else F.normalize(norms.divided(self.network, view, known), dim=1)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         known = self.domains.source(batch.label, batch.index)                                # [B] bool
         row = self.domains.rows(batch.label, batch.index)                                    # [B] in the memory
         z = self.embed_domains(batch.views[0], known)                                        # [B, F]
-        memory, classes = self.memory, len(self.memory.labels)
-        losses = hybrid_memory(z, memory.features, memory.labels, memory.labels[row], classes, self.temperature)
-        loss = domain_mean(losses, ~known) + domain_mean(losses, known)
+        memory, labels = self.memory, self.memory.labels
+        losses = hybrid_memory(z, memory.features, labels, labels[row], len(labels), self.temperature)
+        loss = mean_of_chosen(losses, ~known) + mean_of_chosen(losses, known)
         memory.update(gather(row), gather(z))
         return {"loss": loss, "features": z}
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_zoo.distributed import sum_over_ranks, world_size
 from ssl_zoo.errors import ConfigError
 
 
@@ -62,17 +61,3 @@ class Domains:
         if instances is None:
             return None if known is None else (torch.full_like(own, -1), 1, known)
         return own if known is None or label is None else torch.where(known, label, own), instances, known
-
-
-def domain_mean(values: Tensor, domain: Tensor) -> Tensor:
-    """Mean over a domain's samples in the global batch, as this process's share of it.
-
-    Args:
-        values: ``[B]`` of this process's samples.
-        domain: ``[B]`` bool: which of them are of the domain.
-
-    Returns:
-        A scalar whose mean over the processes is the domain's; 0 without a sample of it anywhere.
-    """
-    count = sum_over_ranks(domain.sum().to(values.dtype)).clamp_min(1)
-    return (values * domain).sum() * world_size() / count

@@ -14,6 +14,16 @@ from torch import Tensor, nn
 IN_CACHE = 2**18
 
 
+class TeacherEvaluated:
+    """Of methods whose authors evaluate the teacher's backbone: an average of many students is better than the last."""
+
+    teacher: EMA
+
+    @property
+    def encoder(self) -> Any:
+        return self.teacher.net
+
+
 class EMA(nn.Module):
     """Frozen copy of a student whose parameters follow the student's.
 

@@ -42,6 +42,22 @@ def test_sum_over_ranks_and_its_gradient(pool: GlooPool) -> None:
     assert pool.run(summed) == [(3.0, 3.0), (6.0, 3.0)]
 
 
+def mean_of_chosen() -> tuple[float, float, list[float]]:
+    values = d.own_rows(torch.tensor([1.0, 2.0, 6.0, float("inf")])).requires_grad_()
+    chosen = d.own_rows(torch.tensor([True, False, True, False]))
+    mean = d.mean_of_chosen(values, chosen)
+    mean.backward()
+    assert values.grad is not None
+    return mean.item(), d.mean_of_chosen(values, chosen & False).item(), values.grad.tolist()
+
+
+def test_a_mean_is_of_the_chosen_rows_of_all_ranks(pool: GlooPool) -> None:
+    assert mean_of_chosen() == (3.5, 0.0, [0.5, 0.0, 0.5, 0.0])
+    first, second = pool.run(mean_of_chosen)
+    assert (first[0] + second[0]) / 2 == 3.5 and first[1] == second[1] == 0
+    assert [grad / 2 for grad in first[2] + second[2]] == [0.5, 0.0, 0.5, 0.0]  # DDP's mean
+
+
 class Order:
     def permutation(self, n: int) -> torch.Tensor:
         return torch.randperm(n, generator=torch.Generator().manual_seed(3))

@@ -38,7 +38,7 @@ def test_patches_have_a_head_of_their_own_or_not():
     own, shared = tiny_method("dinov2"), tiny_method("dinov2", ["method.patch_projector=null"])
     assert any(name.startswith("teacher_patch_projector") for name in own.state_dict())
     assert not any("patch_projector" in name for name in shared.state_dict())
-    assert not own.centres and len(tiny_method("dinov2", CENTRED).centres) == 2
+    assert not own.targets.centres and len(tiny_method("dinov2", CENTRED).targets.centres) == 2
 
 
 def steps(extra: list[str]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def steps(extra: list[str]) -> dict[str, Any]:
     losses = torch.stack([out["loss"] for out in outs])
     if world_size() > 1:
         torch.distributed.all_reduce(losses)
-    centres = [centre.value for centre in method.centres]
+    centres = [centre.value for centre in method.targets.centres]
     return {"losses": losses / world_size(), "centres": centres, "weights": list(method.state_dict().values())}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.modules.domains import Domains, domain_mean
+from ssl_zoo.modules.domains import Domains
 
 LABEL = torch.tensor([1, -1, 0, -1])
 INDEX = torch.tensor([10, 11, 12, 13])
@@ -41,9 +41,3 @@ def test_one_domain_alone_is_refused(label: int, found: str) -> None:
         Domains(3).check(labels)
     Domains(0).check(labels)
     Domains(3).check(LABEL)
-
-
-def test_a_mean_is_of_its_own_domain() -> None:
-    values, domain = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True])
-    assert domain_mean(values, domain) == 3.5 and domain_mean(values, ~domain) == 2.0
-    assert domain_mean(values, domain & False) == 0

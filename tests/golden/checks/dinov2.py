@@ -37,10 +37,10 @@ def method_of(h: Any, width: int, dtype: torch.dtype, **others: Any) -> DINOv2:
 def check_centring(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     method = method_of(h, h["out_dim"], double_or_single(arrays["teacher_step1"]), centring="centre")
-    centre: Any = method.centres[0]
+    centre: Any = method.targets.centres[0]
     for t in steps_of(arrays, "loss_step{}"):
         close(centre.value, arrays[f"center_used_step{t}"], f"centre before step {t}")
-        p = method.targets(torch.tensor(arrays[f"teacher_step{t}"]), 0)
+        p = method.targets(torch.tensor(arrays[f"teacher_step{t}"]), 0, method.teacher_temperature)
         close(p.view(2, -1, h["out_dim"]), arrays[f"targets_step{t}"], f"targets of step {t}")
         student = torch.tensor(arrays[f"student_step{t}"]).requires_grad_()
         loss = summed_distillation(student.chunk(h["local"]), p.chunk(2), h["student_temp"])
@@ -54,11 +54,11 @@ def check_centring(case: Any, arrays: Values) -> None:
 def check_patches(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     method = method_of(h, h["K"], double_or_single(arrays["teacher_masked_step1"]), centring="centre")
-    centre: Any = method.centres[1]
+    centre: Any = method.targets.centres[1]
     _, counts = masked_patches(torch.tensor(arrays["mask"]))
     for t in steps_of(arrays, "loss_step{}"):
         close(centre.value[None], arrays[f"center_used_step{t}"], f"centre before step {t}")
-        p = method.targets(torch.tensor(arrays[f"teacher_masked_step{t}"]), 1)
+        p = method.targets(torch.tensor(arrays[f"teacher_masked_step{t}"]), 1, method.teacher_temperature)
         student = torch.tensor(arrays[f"student_masked_step{t}"]).requires_grad_()
         loss = masked_distillation(student, p, counts, h["B"], h["student_temp"])
         loss.backward()
@@ -74,12 +74,13 @@ def check_sinkhorn(case: Any, arrays: Values) -> None:
     scores = torch.tensor(arrays["teacher"])
     method = method_of(h, h["K"], scores.dtype)
     for which, name in enumerate(("q_cls", "q_patch")):
-        close(method.targets(scores, which), arrays[name], name)
+        close(method.targets(scores, which, method.teacher_temperature), arrays[name], name)
 
 
 def replay_sinkhorn(h: Any, scores: list[np.ndarray], which: int) -> np.ndarray:
     own = torch.tensor(scores[rank()])
-    return method_of(h, own.shape[1], own.dtype).targets(own, which).numpy()
+    method = method_of(h, own.shape[1], own.dtype)
+    return method.targets(own, which, method.teacher_temperature).numpy()
 
 
 def check_sinkhorn_world(case: Any, arrays: Values, pools: Any) -> None:
