@@ -90,7 +90,7 @@ class DINOv2(TeacherEvaluated, Method):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
         with torch.no_grad():
-            y, y_patch, grid = self.encoder.forward_tokens(x)                       # [2B, F], [2B, N, F]
+            y, y_patch, grid = self.encoder.forward_tokens(x)                        # [2B, F], [2B, N, F]
         hidden = self.masks(batch.rng, TAUGHT, rows, grid)                           # [2B, N] on the host
         masks, index, counts = (to_device(m, x.device) for m in (hidden, *masked_patches(hidden)))   # [2B, N], [P], [P]
         y_patch = y_patch.flatten(0, 1)[index]                                       # [P, F]

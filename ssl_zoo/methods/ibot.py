@@ -92,7 +92,7 @@ class IBOT(TeacherEvaluated, Method):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
         with torch.no_grad():
-            y, y_patch, grid = self.encoder.forward_tokens(x)                       # [2B, F], [2B, N, F]
+            y, y_patch, grid = self.encoder.forward_tokens(x)                        # [2B, F], [2B, N, F]
             t = self.teacher_projector(y)                                            # [2B, K]
             t_patch = cast(Any, self.teacher_projector.net).patches(y_patch.flatten(0, 1))   # [2B * N, K]
         hidden = self.draw_masks(batch.rng, rows, grid)                              # [2B, N] on the host

@@ -70,7 +70,7 @@ class IJEPA(TeacherEvaluated, Method):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views                                                        # [B, C, H, W]
         with torch.no_grad():
-            _, t, grid = self.encoder.forward_tokens(view)                       # [B, N, F]
+            _, t, grid = self.encoder.forward_tokens(view)                           # [B, N, F]
         context, targets = self.blocks(batch, grid)                                  # [E, B, K], [P, B, T]
         h = torch.cat([self.backbone.forward_tokens(view, keep).patches for keep in context])  # [E * B, K, F]
         p = self.token_predictor(h, context, targets, grid)                          # [P * E * B, T, F]
