@@ -27,7 +27,7 @@ class Staged(nn.Module):
             self.write(rows)
 
     def write(self, rows: Tensor) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define write(rows)")
 
 
 class Queue(Staged):
