@@ -18,11 +18,11 @@ from ssl_zoo.config import plain
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.methods.base import Method, info_of, views_problem
+from ssl_zoo.methods.base import Method
 from ssl_zoo.modules import grad_cache
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.optim.clipping import Clip
-from ssl_zoo.signatures import argument_problems, locate, problems
+from ssl_zoo.signatures import argument_problems, locate, problems, views_problem
 from ssl_zoo.trainer import devices_of, make_trainer
 
 
@@ -33,22 +33,23 @@ def check_signatures(cfg: DictConfig) -> None:
     found += argument_problems(make_trainer, config["trainer"], "trainer", partial=True)
     if config["trainer"].get("clip"):
         found += argument_problems(Clip, config["trainer"]["clip"], "trainer.clip")
-    if not found:
-        from ssl_zoo.augmentations import registry
-
-        for i, view in enumerate(config["augmentation"]["views"]):
-            found += [f"augmentation.views.{i}.ops: {text}" for text in registry.check(view["ops"])]
-        found += [f"augmentation.eval.ops: {text}" for text in registry.check(config["augmentation"]["eval"]["ops"])]
-        views = views_problem(locate(config["method"]["_target_"]), count_views(config["augmentation"]["views"]))
-        found += [views] if views else []
+    found = found or _view_problems(config)
     if found:
         raise ConfigError("\n".join(found))
 
 
-def count_views(views: list[dict[str, Any]]) -> tuple[int, int]:
-    """(global, local) views of a view list."""
-    local = sum(int(view.get("count", 1)) for view in views if view.get("kind", "global") == "local")
-    return sum(int(view.get("count", 1)) for view in views) - local, local
+def _view_problems(config: dict[str, Any]) -> list[str]:
+    from ssl_zoo.augmentations import registry
+    from ssl_zoo.augmentations.views import ViewSpec
+
+    views, found = config["augmentation"]["views"], []
+    for i, view in enumerate(views):
+        found += [f"augmentation.views.{i}: {text}" for text in ViewSpec.problems(view)]
+    for i, view in enumerate([] if found else views):
+        found += [f"augmentation.views.{i}.ops: {text}" for text in registry.check(view["ops"])]
+    found += [f"augmentation.eval.ops: {text}" for text in registry.check(config["augmentation"]["eval"]["ops"])]
+    counts = None if found else views_problem(locate(config["method"]["_target_"]), views)
+    return found if counts is None else [counts]
 
 
 def _build(node: Any, path: str, **injected: Any) -> Any:
@@ -126,7 +127,7 @@ def run_record(cfg: DictConfig, hashed: str, info: DataInfo) -> dict[str, Any]:
     """What a checkpoint says of its run, in plain containers only."""
     from ssl_zoo import __version__
 
-    return {"config": plain(cfg), "hash": hashed, "version": __version__, "data_info": info_of(info)}
+    return {"config": plain(cfg), "hash": hashed, "version": __version__, "data_info": dict(vars(info))}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

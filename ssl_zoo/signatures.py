@@ -130,3 +130,20 @@ def describe(hint: Any) -> str:
         return " or ".join(map(repr, typing.get_args(hint)))
     words = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
     return words.get(hint, f"a {getattr(hint, '__name__', str(hint)).lower()} (a node with _target_)")
+
+
+def views_problem(method: Any, views: list[dict[str, Any]]) -> str | None:
+    """The sentence that says which views the class ``method`` needs, or None when the list of ``views`` suits it."""
+    for kind, least, most in zip(("global", "local"), method.views_required, method.views_allowed, strict=True):
+        got = sum(view.get("count", 1) for view in views if view.get("kind", "global") == kind)
+        if got < least:
+            return (
+                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} needs at least {least}; "
+                f"add views with kind: {kind}, or raise their count"
+            )
+        if most is not None and got > max(most, least):
+            return (
+                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} takes at most "
+                f"{max(most, least)}; remove views or lower their count"
+            )
+    return None

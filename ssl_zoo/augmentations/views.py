@@ -47,20 +47,25 @@ class ViewSpec:
         return round(self.size * self.fraction)
 
     @classmethod
+    def problems(cls, entry: Any) -> list[str]:
+        """All that is wrong with one entry of a YAML list, its operations aside (``registry.check``)."""
+        if not isinstance(entry, Mapping):
+            return [f"a view is a mapping with ops and size, got {entry!r}"]
+        known = [item.name for item in fields(cls)]
+        found = [f"a view has no key {key!r}: {nearest(key, known)}" for key in entry if key not in known]
+        found += [f"a view needs {key!r}" for key in ("ops", "size") if key not in entry]
+        if entry.get("kind", "global") not in KINDS:
+            found.append(f"kind is {entry['kind']!r}, it must be one of {', '.join(KINDS)}")
+        found += [f"{key} is {entry[key]!r}, it must be a whole number of at least 1" for key in ("size", "count")
+                  if key in entry and not (isinstance(entry[key], int) and entry[key] >= 1)]
+        return found
+
+    @classmethod
     def parse(cls, entry: Any) -> ViewSpec:
-        """Check one entry of a YAML list and tell everything that is wrong with it."""
+        """One entry of a YAML list, checked."""
         if isinstance(entry, ViewSpec):
             return entry
-        if not isinstance(entry, Mapping):
-            raise ConfigError(f"a view is a mapping with ops and size, got {entry!r}")
-        known = [item.name for item in fields(cls)]
-        problems = [f"a view has no key {key!r}: {nearest(key, known)}" for key in entry if key not in known]
-        problems += [f"a view needs {key!r}" for key in ("ops", "size") if key not in entry]
-        if entry.get("kind", "global") not in KINDS:
-            problems.append(f"kind is {entry['kind']!r}, it must be one of {', '.join(KINDS)}")
-        problems += [f"{key} is {entry[key]!r}, it must be a whole number of at least 1" for key in ("size", "count")
-                     if key in entry and not (isinstance(entry[key], int) and entry[key] >= 1)]
-        problems += registry.check(entry.get("ops", []))
+        problems = cls.problems(entry) or registry.check(entry["ops"])
         if problems:
             raise ConfigError("augmentation.views: " + "; ".join(problems))
         return cls(**{str(key): value for key, value in entry.items()})

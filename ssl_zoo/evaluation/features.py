@@ -43,24 +43,26 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
 
 
 def extract(
-    method: Any,
+    net: Any,
     loader: Iterable[Any],
     device: torch.device | str,
+    embed: Callable[[Tensor], Tensor] | None = None,
 ) -> Features:
-    """Features of everything in ``loader``, as ``method.embed`` gives them in evaluation mode and without gradient.
+    """Features of everything in ``loader``, as ``net`` gives them in evaluation mode and without gradient.
 
     Modes (train or eval) of all parts are restored afterwards. Every process calls this with its own share.
 
     Args:
-        method: Module with ``embed(view) -> [B, F]``, already on ``device``.
+        net: Module, already on ``device``.
         loader: Yields ``(view [B, C, H, W], label [B] or None, index [B])``.
         device: Where the views are sent.
+        embed: Features of a view ``[B, ...]``, made with ``net``; None: ``net.embed`` as float32.
     """
-    modes = [(part, part.training) for part in method.modules()]
-    method.eval()
+    modes = [(part, part.training) for part in net.modules()]
+    net.eval()
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            rows = [_row(method, batch, device) for batch in loader]
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # batches of other sizes than a step's
+            rows = [_row(net, embed, batch, device) for batch in loader]
     finally:
         for part, training in modes:
             part.training = training
@@ -72,11 +74,12 @@ def extract(
     return Features(features[order], labels[order], index[order])
 
 
-def _row(method: Any, batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+def _row(net: Any, embed: Any, batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
     view, label, index = batch
     label = torch.full_like(index, -1) if label is None else label
-    view = view.to(device, getattr(method, "dtype", view.dtype), non_blocking=True)
-    return method.embed(view).float().cpu(), label.long().cpu(), index.cpu()
+    view = view.to(device, getattr(net, "dtype", view.dtype), non_blocking=True)
+    features = net.embed(view).float() if embed is None else embed(view)
+    return features.cpu(), label.long().cpu(), index.cpu()
 
 
 def sha256(path: Path) -> str:

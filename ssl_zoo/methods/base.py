@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import gather_lists, rank
+from ssl_zoo.distributed import rank
+from ssl_zoo.evaluation.features import extract
 from ssl_zoo.methods.scalars import Scalars
 from ssl_zoo.modules.queue import Staged
 from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress
+from ssl_zoo.seeding import seed_generators
 
 
 class Method(pl.LightningModule):
@@ -158,59 +160,11 @@ class Method(pl.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({**row, "epoch": epoch}, step=step)
 
-    @torch.no_grad()
     def extract(self, module: nn.Module) -> Tensor:
-        """Outputs of ``module`` for the whole training set, ordered by index: one pass, split over the processes.
-
-        Args:
-            module: Called in eval mode on evaluation views ``[B, C, H, W]``; its mode is restored.
+        """Outputs of ``module`` on evaluation views of the whole training set: one pass, split over the processes.
 
         Returns:
-            ``[samples, ...]`` on the CPU, the same on every rank.
+            ``[samples, ...]`` ordered by index, on the CPU, the same on every rank.
         """
-        modes = {part: part.training for part in module.modules()}
-        module.eval()
-        batches = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
-        passes = ((index, module(view.to(self.device, self.dtype))) for view, _, index in batches)
-        with torch.compiler.set_stance("force_eager"):  # batches of other sizes than a step's
-            rows = gather_lists([(index.cpu(), output.cpu()) for index, output in passes])
-        for part, training in modes.items():
-            part.training = training
-        index, outputs = (torch.cat(column) for column in zip(*rows, strict=True))
-        return outputs[index.argsort()]
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """``torch.manual_seed`` for what a step on ``device`` draws from alone.
-
-    torch's own also asks every kind of accelerator that there might be, and formats a stack trace for each that is
-    absent: 62 microseconds on a machine without any, where this takes one.
-    """
-    if device.type not in ("cpu", "cuda"):
-        torch.manual_seed(seed)
-        return
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-
-
-def views_problem(method: type[Method], counts: tuple[int, int]) -> str | None:
-    """The sentence that says which views ``method`` needs, or None when ``counts`` (global, local) suit it."""
-    kinds = ("global", "local")
-    for kind, got, least, most in zip(kinds, counts, method.views_required, method.views_allowed, strict=True):
-        if got < least:
-            return (
-                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} needs at least {least}; "
-                f"add views with kind: {kind}, or raise their count"
-            )
-        if most is not None and got > max(most, least):
-            return (
-                f"augmentation.views gives {got} {kind} view(s) and {method.__name__} takes at most "
-                f"{max(most, least)}; remove views or lower their count"
-            )
-    return None
-
-
-def info_of(data_info: DataInfo) -> dict[str, Any]:
-    """Plain containers of a :class:`DataInfo`, as a checkpoint holds them."""
-    return dict(vars(data_info))
+        loader = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
+        return extract(module, loader, self.device, lambda view: module(view.to(self.dtype))).features

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ssl_zoo import config
-from ssl_zoo.methods.base import views_problem
 from ssl_zoo.methods.dino import DINO
 from ssl_zoo.optim.schedules import Constant, Progress, Warmup
+from ssl_zoo.signatures import views_problem
 from tests.helpers import tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 
 VIT = ["backbone=vit_mini", "backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
@@ -108,5 +108,6 @@ def test_the_rate_scales_with_the_batch_and_ends_at_min_lr(
 
 def test_one_view_is_refused() -> None:
     wanted = "augmentation.views gives 1 global view(s) and DINO needs at least 2; add views with kind: global"
-    assert (views_problem(DINO, (1, 6)) or "").startswith(wanted)
-    assert views_problem(DINO, (2, 0)) is None and views_problem(DINO, (2, 8)) is None
+    large, small = {"kind": "global"}, {"kind": "local", "count": 6}
+    assert (views_problem(DINO, [large, small]) or "").startswith(wanted)
+    assert views_problem(DINO, [large, large]) is None and views_problem(DINO, [large, large, small]) is None

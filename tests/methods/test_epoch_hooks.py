@@ -11,7 +11,7 @@ import torch
 
 from ssl_zoo import config, worker
 from ssl_zoo.data.source import Part
-from ssl_zoo.methods.base import seed_generators
+from ssl_zoo.seeding import seed_generators
 
 TINY = [
     "data=synthetic", "data.source.samples=48", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
