@@ -34,6 +34,8 @@ def check_signatures(cfg: DictConfig) -> None:
     if config["trainer"].get("clip"):
         found += argument_problems(Clip, config["trainer"]["clip"], "trainer.clip")
     found = found or _view_problems(config)
+    # What the method refers to, its optimizer or its backbone, is told once, where it lies.
+    found = [line for line in found if not (line.startswith("method.") and line.removeprefix("method.") in found)]
     if found:
         raise ConfigError("\n".join(found))
 

@@ -24,6 +24,12 @@ from ssl_zoo.errors import ConfigError, nearest
 # What does not change the numbers of a run: two configurations that differ only here continue one another.
 NOT_IN_HASH = ("run_dir", "resume", "report", "evaluate_every", "callbacks", "logger", "card", "recipe", "expected")
 NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache_size")
+# What is read by name before anything is built: must be settings, settings or null, a list.
+SETTINGS = (
+    "backbone", "batch_norm", "trainer", "optimizer", "method", "recipe", "data", "augmentation", "augmentation.eval",
+)  # fmt: skip
+OPTIONAL = ("callbacks", "logger", "trainer.clip", "augmentation.normalize")
+LISTS = ("augmentation.views", "augmentation.eval.ops")
 IN_TRAINER_HASH = ("max_epochs", "max_steps", "accumulate", "clip", "precision")
 
 
@@ -102,8 +108,11 @@ def _hydra_message(error: Exception) -> str:
 
 def _group_problem(loader: Any, group: str, override: Override) -> str | None:
     value = override.value()
-    if value is None or override.is_delete():
+    if override.is_delete():
         return None
+    if value is None:
+        options = ", ".join(loader.get_group_options(group))
+        return f"{group}=null: a group wants one of its files, {options}; leave {group} out for its default"
     for choice in map(str, value if isinstance(value, list) else [value]):  # callbacks=[nan_guard,progress]
         inner, _, name = choice.rpartition("/")  # optimizer=simclr/large
         if name not in loader.get_group_options(f"{group}/{inner}".rstrip("/")):
@@ -136,7 +145,7 @@ def quick_check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: With one line per problem, each naming the key, what it got, what it wants and a fix.
     """
-    problems = [*_resolve_problems(cfg)]
+    problems = [*_resolve_problems(cfg)] or [*_structure_problems(cfg)]
     if not problems:
         checks = (_batch_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems)
         problems = [problem for check in checks for problem in check(cfg)]
@@ -157,17 +166,40 @@ def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
     yield from found.values()
 
 
+def _structure_problems(cfg: DictConfig) -> Iterator[str]:
+    entries = [f"{group}.{key}" for group in ("callbacks", "logger") for key in _keys(cfg.get(group))]
+    wanted: dict[str, tuple[tuple[type, ...], str]] = {path: ((dict,), "settings (key: value)") for path in SETTINGS}
+    wanted |= {path: ((dict, type(None)), "settings (key: value), or null") for path in (*OPTIONAL, *entries)}
+    wanted |= {path: ((list,), "a list") for path in LISTS}
+    for path, (kinds, words) in wanted.items():
+        parent = OmegaConf.select(cfg, path.rpartition(".")[0]) if "." in path else cfg
+        if isinstance(parent, DictConfig):
+            value = parent.get(path.rpartition(".")[2])
+            value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            if not isinstance(value, kinds):
+                yield f"{path}={value!r}: wanted {words}, got {type(value).__name__}"
+
+
+def _keys(node: Any) -> list[str]:
+    return list(map(str, node)) if isinstance(node, DictConfig) else []
+
+
 def _positive(cfg: DictConfig, path: str) -> Iterator[str]:
     value = OmegaConf.select(cfg, path)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         yield f"{path}={value!r}: wanted a whole number of at least 1"
 
 
+def _devices_problems(cfg: DictConfig) -> Iterator[str]:
+    if cfg.trainer.devices != -1:
+        yield from (f"{problem}, or -1 for all of them" for problem in _positive(cfg, "trainer.devices"))
+
+
 def _batch_problems(cfg: DictConfig) -> Iterator[str]:
     numbers = ("data.batch_size", "trainer.accumulate", "trainer.num_nodes", "data.image_size", "data.channels")
-    wrong = [problem for path in numbers for problem in _positive(cfg, path)]
+    wrong = [*_devices_problems(cfg), *(problem for path in numbers for problem in _positive(cfg, path))]
     yield from wrong
-    if not wrong and isinstance(cfg.trainer.devices, int) and cfg.trainer.devices > 0:
+    if not wrong and cfg.trainer.devices != -1:
         yield from divisible(cfg, cfg.trainer.devices)
     if not wrong:
         yield from _group_problems(cfg)
@@ -188,7 +220,11 @@ def divisible(cfg: DictConfig, devices: int) -> Iterator[str]:
 
 def _group_problems(cfg: DictConfig) -> Iterator[str]:
     group, rows = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
-    if group is not None and (group < 2 or rows % group):
+    if group is None:
+        return
+    if not isinstance(group, int) or isinstance(group, bool):
+        yield f"batch_norm.group={group!r}: wanted a whole number of rows, or null for all of them"
+    elif group < 2 or rows % group:
         yield (
             f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch"
             f" over all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"

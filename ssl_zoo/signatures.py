@@ -6,7 +6,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ssl_zoo.errors import nearest
@@ -111,9 +111,24 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if hint is str:
         return isinstance(value, str)
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return not _is_built(origin or hint)
-    return True
+    kind, arguments = origin or hint, typing.get_args(hint)
+    if _is_a(kind, Mapping):
+        return isinstance(value, dict) and (not arguments or all(fits(v, arguments[1]) for v in value.values()))
+    if _is_a(kind, Sequence):
+        return isinstance(value, list) and _elements_fit(value, arguments, kind)
+    return not _is_built(kind)
+
+
+def _is_a(kind: Any, family: type) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, family) and kind is not str
+
+
+def _elements_fit(values: list[Any], hints: tuple[Any, ...], kind: Any) -> bool:
+    if not hints:
+        return True
+    if kind is tuple and hints[-1] is not Ellipsis:
+        return len(values) == len(hints) and all(map(fits, values, hints))
+    return all(fits(value, hints[0]) for value in values)
 
 
 def _is_built(hint: Any) -> bool:
@@ -128,6 +143,12 @@ def describe(hint: Any) -> str:
         return " or ".join(describe(option) for option in typing.get_args(hint))
     if origin is typing.Literal:
         return " or ".join(map(repr, typing.get_args(hint)))
+    if _is_a(origin or hint, Mapping):
+        return "settings (key: value)"
+    if _is_a(origin or hint, Sequence):
+        elements = [part for part in typing.get_args(hint) if part is not Ellipsis]
+        length = f" of {len(elements)}" if origin is tuple and len(elements) == len(typing.get_args(hint)) else ""
+        return f"a list{length}" + (f", each {describe(elements[0])}" if elements else "")
     words = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
     return words.get(hint, f"a {getattr(hint, '__name__', str(hint)).lower()} (a node with _target_)")
 

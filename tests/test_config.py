@@ -105,6 +105,25 @@ def test_an_unknown_operation() -> None:
     assert "augmentation.views.0.ops: " in text and "image/flip" in text
 
 
+@pytest.mark.parametrize("override, wanted", [
+    ("batch_norm=3", "batch_norm=3: wanted settings (key: value), got int"),
+    ("batch_norm.group=word", "batch_norm.group='word': wanted a whole number of rows, or null for all of them"),
+    ("augmentation.eval=null", "augmentation.eval=None: wanted settings (key: value), got NoneType"),
+    ("augmentation.eval.ops=3", "augmentation.eval.ops=3: wanted a list, got int"),
+    ("augmentation.views=null", "augmentation.views=None: wanted a list, got NoneType"),
+    ("augmentation.views=[{size: 9, ops: a}]", "augmentation.views.0: ops is 'a', it must be a list of operations"),
+    ("trainer.devices=0", "trainer.devices=0: wanted a whole number of at least 1, or -1 for all of them"),
+    ("trainer.clip=3", "trainer.clip=3: wanted settings (key: value), or null, got int"),
+    ("callbacks.nan_guard=true", "callbacks.nan_guard=True: wanted settings (key: value), or null, got bool"),
+    ("debug=null", "debug=null: a group wants one of its files, fast, overfit; leave debug out for its default"),
+    ("method.backbone=[1]", "method.backbone=[1]: SimCLR wants a backbone (a node with _target_), got list"),
+    ("optimizer.values=null", "optimizer.values=None: OptimizerRecipe wants settings (key: value), got NoneType"),
+    ("method.projector.hidden=[a]", "method.projector.hidden=['a']: MLP wants a list, each a whole number, got list"),
+])  # fmt: skip
+def test_the_wrong_kind_of_value_anywhere(override: str, wanted: str) -> None:
+    assert message([override], deep=True) == wanted
+
+
 def test_wrong_keys_of_views_are_told_before_views_are_counted() -> None:
     views = "[{size: 32, count: two, ops: []}, {size: 32, kind: globl, ops: []}, {siez: 32, ops: []}]"
     assert message([f"augmentation.views={views}"], deep=True).splitlines() == [

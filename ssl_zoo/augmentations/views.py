@@ -56,6 +56,8 @@ class ViewSpec:
         found += [f"a view needs {key!r}" for key in ("ops", "size") if key not in entry]
         if entry.get("kind", "global") not in KINDS:
             found.append(f"kind is {entry['kind']!r}, it must be one of {', '.join(KINDS)}")
+        if not isinstance(entry.get("ops", []), Sequence) or isinstance(entry.get("ops"), str):
+            found.append(f"ops is {entry['ops']!r}, it must be a list of operations")
         found += [f"{key} is {entry[key]!r}, it must be a whole number of at least 1" for key in ("size", "count")
                   if key in entry and not (isinstance(entry[key], int) and entry[key] >= 1)]
         return found
@@ -150,6 +152,8 @@ class Normalize(nn.Module):
     def __init__(self, normalize: Mapping[str, Sequence[float]] | None, channels: int):
         super().__init__()
         self.active = normalize is not None
+        if normalize is not None and set(normalize) != {"mean", "std"}:
+            raise ConfigError(f"augmentation.normalize has {sorted(normalize)}; it wants mean and std, or null")
         mean, std = (normalize["mean"], normalize["std"]) if normalize is not None else ([0.0], [1.0])
         if len(mean) != len(std) or len(mean) not in (1, channels) or min(std) <= 0:
             raise ConfigError(f"augmentation.normalize has mean {list(mean)} and std {list(std)}; it wants 1 or "
