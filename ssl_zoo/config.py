@@ -28,7 +28,7 @@ NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache
 SETTINGS = (
     "backbone", "batch_norm", "trainer", "optimizer", "method", "recipe", "data", "augmentation", "augmentation.eval",
 )  # fmt: skip
-OPTIONAL = ("callbacks", "logger", "trainer.clip", "augmentation.normalize")
+OPTIONAL = ("callbacks", "logger", "data.layout", "trainer.clip", "augmentation.normalize")
 LISTS = ("augmentation.views", "augmentation.eval.ops")
 IN_TRAINER_HASH = ("max_epochs", "max_steps", "accumulate", "clip", "precision")
 
@@ -147,7 +147,9 @@ def quick_check(cfg: DictConfig) -> None:
     """
     problems = [*_resolve_problems(cfg)] or [*_structure_problems(cfg)]
     if not problems:
-        checks = (_batch_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems)
+        checks = (
+            _batch_problems, _length_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems,
+        )  # fmt: skip
         problems = [problem for check in checks for problem in check(cfg)]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -229,6 +231,11 @@ def _group_problems(cfg: DictConfig) -> Iterator[str]:
             f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch"
             f" over all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"
         )
+
+
+def _length_problems(cfg: DictConfig) -> Iterator[str]:
+    if cfg.trainer.max_epochs == cfg.trainer.max_steps == -1:
+        yield "trainer.max_epochs=-1 and trainer.max_steps=-1: the run has no end; set one of them"
 
 
 def _compile_problems(cfg: DictConfig) -> Iterator[str]:

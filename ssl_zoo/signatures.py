@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ssl_zoo.errors import nearest
+from ssl_zoo.ranges import Range
 
 SPECIAL = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 # What the builder hands over itself, so that no configuration lists it.
@@ -74,7 +75,8 @@ def argument_problems(
                 known = [p for p in parameters if p != "self"]
                 yield f"{path}.{key}: {name} has no argument {key!r}; {nearest(key, known)}"
         elif key in hints and not fits(value, hints[key]):
-            yield f"{path}.{key}={value!r}: {name} wants {describe(hints[key])}, got {type(value).__name__}"
+            got = "" if _is_number(value) else f", got {type(value).__name__}"
+            yield f"{path}.{key}={value!r}: {name} wants {describe(hints[key])}{got}"
     for key, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind in (
             parameter.POSITIONAL_OR_KEYWORD,
@@ -87,7 +89,7 @@ def argument_problems(
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
     target = call.__init__ if inspect.isclass(call) else call  # type: ignore[misc]
     try:
-        return typing.get_type_hints(target)
+        return typing.get_type_hints(target, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}  # annotations of another library that cannot be evaluated here
 
@@ -97,6 +99,9 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, dict) and "_target_" in value or hint is Any:
         return True
     origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        ranges = [extra for extra in hint.__metadata__ if isinstance(extra, Range)]
+        return fits(value, hint.__origin__) and all(extra.holds(value) for extra in ranges)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in typing.get_args(hint))
     if origin is typing.Literal:
@@ -108,22 +113,26 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return _is_number(value)
     if hint is str:
         return isinstance(value, str)
     kind, arguments = origin or hint, typing.get_args(hint)
     if _is_a(kind, Mapping):
         return isinstance(value, dict) and (not arguments or all(fits(v, arguments[1]) for v in value.values()))
     if _is_a(kind, Sequence):
-        return isinstance(value, list) and _elements_fit(value, arguments, kind)
-    return not _is_built(kind)
+        return isinstance(value, (list, tuple)) and _elements_fit(value, arguments, kind)
+    return not _is_built(kind) or type(value) is kind
 
 
 def _is_a(kind: Any, family: type) -> bool:
     return inspect.isclass(kind) and issubclass(kind, family) and kind is not str
 
 
-def _elements_fit(values: list[Any], hints: tuple[Any, ...], kind: Any) -> bool:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _elements_fit(values: Sequence[Any], hints: tuple[Any, ...], kind: Any) -> bool:
     if not hints:
         return True
     if kind is tuple and hints[-1] is not Ellipsis:
@@ -139,6 +148,9 @@ def _is_built(hint: Any) -> bool:
 def describe(hint: Any) -> str:
     """A hint in words: ``float or a schedule``."""
     origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        words = (extra.words for extra in hint.__metadata__ if isinstance(extra, Range))
+        return " ".join([describe(hint.__origin__), *words])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(option) for option in typing.get_args(hint))
     if origin is typing.Literal:
@@ -149,8 +161,8 @@ def describe(hint: Any) -> str:
         elements = [part for part in typing.get_args(hint) if part is not Ellipsis]
         length = f" of {len(elements)}" if origin is tuple and len(elements) == len(typing.get_args(hint)) else ""
         return f"a list{length}" + (f", each {describe(elements[0])}" if elements else "")
-    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
-    return words.get(hint, f"a {getattr(hint, '__name__', str(hint)).lower()} (a node with _target_)")
+    known = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", type(None): "null"}
+    return known.get(hint, f"a {getattr(hint, '__name__', str(hint)).lower()} (a node with _target_)")
 
 
 def views_problem(method: Any, views: list[dict[str, Any]]) -> str | None:

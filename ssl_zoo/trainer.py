@@ -8,11 +8,18 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from ssl_zoo.config import divisible
-from ssl_zoo.errors import ConfigError
+from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.ranges import Limit, Size
+
+Precision = Literal[
+    "auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "transformer-engine",
+    "transformer-engine-float16", "64", "32", "16", "bf16", 64, 32, 16,
+]  # fmt: skip
 
 
 def devices_of(cfg: DictConfig) -> int:
@@ -26,6 +33,9 @@ def devices_of(cfg: DictConfig) -> int:
 
 def check_devices(cfg: DictConfig) -> None:
     """What only the machine can tell: the accelerator exists, has enough devices, and the batch splits over them."""
+    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
+    if cfg.trainer.accelerator not in known:
+        raise ConfigError(f"trainer.accelerator={cfg.trainer.accelerator}: {nearest(cfg.trainer.accelerator, known)}")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu: torch finds no GPU here; use trainer=cpu, or trainer=auto")
     devices = devices_of(cfg)
@@ -50,19 +60,19 @@ def precision_of(cfg: DictConfig) -> str:
 def make_trainer(
     callbacks: list[pl.Callback],
     loggers: list[Any],
-    precision: str | int,
+    precision: Precision,
     accelerator: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
     strategy: Literal["auto", "ddp"] = "auto",
-    max_epochs: int = 20,
-    max_steps: int = -1,
+    max_epochs: Limit = 20,
+    max_steps: Limit = -1,
     accumulate: int = 1,
     clip: dict[str, Any] | None = None,
-    log_every: int = 10,
+    log_every: Size = 10,
     deterministic: bool = False,
     compile: bool | Literal["graphs"] = False,
-    checkpoint_every: int | None = None,
+    checkpoint_every: Size | None = None,
 ) -> pl.Trainer:
     """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation."""
     several = strategy == "ddp" or devices * num_nodes > 1
@@ -75,7 +85,7 @@ def make_trainer(
         num_nodes=num_nodes,
         strategy=plan,
         plugins=[LightningEnvironment()] if several and "SLURM_JOB_ID" not in os.environ else None,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]  # "auto" is resolved by now
         max_epochs=max_epochs,
         max_steps=max_steps,
         accumulate_grad_batches=accumulate,

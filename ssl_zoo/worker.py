@@ -74,6 +74,10 @@ def build_run(cfg: DictConfig) -> tuple[Method, Any]:
     """Data and method of a configuration; a wrong one ends here, before anything is trained."""
     data = build.build_data(cfg)
     method = build.build_method(cfg, data.info)
+    try:
+        method.recipe.bind(method.named_parameters(), data.batch_size, fused=False)  # only to see that it can be
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if cfg.resume is not None:
         build.load_state(method, build.read_checkpoint(cfg.resume)["state_dict"], str(cfg.resume))
     return method, data

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
 import pytest
 from omegaconf import OmegaConf
 
-from ssl_zoo import build, config
+from ssl_zoo import build, config, methods
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.methods.base import Method
+from ssl_zoo.ranges import Count, Positive, Rate, Share, Size
 
 
 def message(argv: list[str], deep: bool = False) -> str:
@@ -44,7 +50,7 @@ def test_all_wrong_names_at_once() -> None:
 
 def test_a_word_where_a_number_belongs() -> None:
     text = message(["method.temperature=cold"], deep=True)
-    assert text == "method.temperature='cold': SimCLR wants a number, got str"
+    assert text == "method.temperature='cold': SimCLR wants a number above 0, got str"
 
 
 def test_wrong_values_deep_inside_are_found_all_at_once() -> None:
@@ -122,6 +128,51 @@ def test_an_unknown_operation() -> None:
 ])  # fmt: skip
 def test_the_wrong_kind_of_value_anywhere(override: str, wanted: str) -> None:
     assert message([override], deep=True) == wanted
+
+
+@pytest.mark.parametrize("override, wanted", [
+    ("method.temperature=0", "method.temperature=0: SimCLR wants a number above 0"),
+    ("method.temperature=nan", "method.temperature=nan: SimCLR wants a number above 0"),
+    ("method.grad_cache=0", "method.grad_cache=0: SimCLR wants a whole number of at least 1"),
+    ("backbone.width=0", "backbone.width=0: resnet8 wants a whole number of at least 1"),
+    ("callbacks.online_knn.k=0", "callbacks.online_knn.k=0: OnlineKNN wants a whole number of at least 1"),
+    ("optimizer.values.lr.peak=-1", "optimizer.values.lr.peak=-1: WarmupCosine wants a number of at least 0"),
+    ("trainer.log_every=0", "trainer.log_every=0: make_trainer wants a whole number of at least 1"),
+    ("trainer.max_epochs=0", "trainer.max_epochs=0: make_trainer wants a whole number of at least 1, or -1 for none"),
+    ("trainer.max_epochs=-1", "trainer.max_epochs=-1 and trainer.max_steps=-1: the run has no end; set one of them"),
+])  # fmt: skip
+def test_a_number_out_of_its_range(override: str, wanted: str) -> None:
+    assert message([override], deep=True) == wanted
+
+
+def test_ranges_inside_lists_and_beside_schedules() -> None:
+    text = message(["method=pcl", "method.clusters=[0, 3]", "method.momentum=2"], deep=True)
+    assert text.splitlines() == [
+        "method.momentum=2: PCL wants a number from 0 to 1 or a schedule (a node with _target_)",
+        "method.clusters=[0, 3]: PCL wants a list, each a whole number of at least 1, got list",
+    ]
+
+
+def _methods() -> list[type[Method]]:
+    for module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
+        importlib.import_module(module.name)
+    found: list[type[Method]] = Method.__subclasses__()
+    for kind in found:  # grows while it is read
+        found += [child for child in kind.__subclasses__() if child not in found]
+    return [kind for kind in found if kind.__module__.startswith("ssl_zoo.")]
+
+
+def test_temperatures_and_momenta_of_all_methods_have_ranges() -> None:
+    kinds = {"temperature": Positive, "momentum": Share, "queue_size": (Size, Count), "label_smoothing": Rate}
+    checked = 0
+    for method in _methods():
+        for name, hint in get_type_hints(method.__init__, include_extras=True).items():
+            for ending, wanted in kinds.items():
+                if name.endswith(ending):
+                    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+                    assert set(options) & set(wanted if isinstance(wanted, tuple) else (wanted,)), (method, name)
+                    checked += 1
+    assert checked > 80
 
 
 def test_wrong_keys_of_views_are_told_before_views_are_counted() -> None:

@@ -18,6 +18,7 @@ from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.image import own_resnet
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
+from ssl_zoo.ranges import Size
 
 Norm = Literal["group", "none"]
 
@@ -61,14 +62,14 @@ def _other_norm(old: nn.BatchNorm2d, norm: Norm, groups: int) -> nn.Module:
 
 
 def resnet8_gn_ws(
-    in_channels: int = 3,
-    image_size: int = 32,
+    in_channels: Size = 3,
+    image_size: Size = 32,
     stem: str = "small",
     weights: str | None = None,
     zero_init_residual: bool = True,
-    width: int = 32,
+    width: Size = 32,
     norm: Norm = "group",
-    groups: int = 16,
+    groups: Size = 16,
     standardise: bool = True,
 ) -> Backbone:
     """:func:`ssl_zoo.backbones.tiny.resnet8` without batch statistics."""
@@ -78,13 +79,13 @@ def resnet8_gn_ws(
 
 
 def resnet50_gn_ws(
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
     norm: Norm = "group",
-    groups: int = 16,
+    groups: Size = 16,
     standardise: bool = True,
 ) -> Backbone:
     """ResNet-50 with group norm of 16 groups and weight standardisation, as BYOL's authors: 2048 features."""

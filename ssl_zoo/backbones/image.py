@@ -25,6 +25,7 @@ from ssl_zoo.backbones.vit import (
 )
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.ranges import Size
 
 STEMS = ("standard", "small")
 POSITIONS = ("learned", "sincos", "sincos_mae")
@@ -34,8 +35,8 @@ SMALL_PATCHES = 8  # a small-stem ViT sees 8 x 8 patches
 
 def timm_model(
     name: str,
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     drop_path_uniform: bool = False,
@@ -92,8 +93,8 @@ def timm_model(
 
 def torchvision_model(
     name: str,
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     **arguments: Any,
@@ -128,8 +129,8 @@ def torchvision_model(
 
 
 def resnet18(
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -141,8 +142,8 @@ def resnet18(
 
 
 def resnet50(
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -154,8 +155,8 @@ def resnet50(
 
 
 def resnet50x2(
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -168,21 +169,21 @@ def resnet50x2(
 
 
 def vit_tiny(
-    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-Ti/16 of DeiT, https://arxiv.org/abs/2012.12877: 12 blocks, 3 heads, 192 features."""
     return vit("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_small(
-    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-S/16 of DeiT and DINO: 12 blocks, 6 heads, 384 features (MoCo v3's ViT-S has 12 heads: num_heads=12)."""
     return vit("vit_small_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_base(
-    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-B/16, https://arxiv.org/abs/2010.11929: 12 blocks, 12 heads, 768 features."""
     return vit("vit_base_patch16_224", in_channels, image_size, stem, weights, **arguments)
@@ -190,8 +191,8 @@ def vit_base(
 
 def vit(
     name: str,
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     positions: str = "learned",
@@ -229,7 +230,7 @@ def vit(
 
 
 def convnext_tiny(
-    in_channels: int = 3, image_size: int = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ConvNeXt-T, https://arxiv.org/abs/2201.03545: 768 features."""
     return timm_model("convnext_tiny", in_channels, image_size, stem, weights, **arguments)

@@ -15,6 +15,7 @@ from ssl_zoo.backbones.image import STEMS, own_resnet
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.ranges import Size
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 RATIO, LEAST = 0.0625, 32  # of a selective kernel's inner width, and its lower bound
@@ -30,12 +31,12 @@ class _Block(SelectiveKernelBottleneck):
 
 
 def resnet_sk(
-    in_channels: int = 3,
-    image_size: int = 224,
+    in_channels: Size = 3,
+    image_size: Size = 224,
     stem: str = "standard",
     weights: str | None = None,
     depth: int = 50,
-    width: int = 1,
+    width: Size = 1,
     selective: bool = True,
     zero_init_residual: bool = True,
 ) -> Backbone:

@@ -9,15 +9,16 @@ from torchvision.models.resnet import BasicBlock
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.image import own_resnet, vit
 from ssl_zoo.backbones.resnet import ResNet
+from ssl_zoo.ranges import Count, Size
 
 
 def resnet8(
-    in_channels: int = 3,
-    image_size: int = 32,
+    in_channels: Size = 3,
+    image_size: Size = 32,
     stem: str = "small",
     weights: str | None = None,
     zero_init_residual: bool = True,
-    width: int = 32,
+    width: Size = 32,
 ) -> Backbone:
     """Three stages of one basic block: ``width``, ``2 * width``, ``4 * width`` channels; ``4 * width`` features."""
     net = ResNet(BasicBlock, (1, 1, 1), width, in_channels, zero_init_residual)
@@ -27,13 +28,13 @@ def resnet8(
 
 
 def vit_mini(
-    in_channels: int = 3,
-    image_size: int = 32,
+    in_channels: Size = 3,
+    image_size: Size = 32,
     stem: str = "small",
     weights: str | None = None,
-    embed_dim: int = 128,
-    depth: int = 4,
-    num_heads: int = 4,
+    embed_dim: Size = 128,
+    depth: Count = 4,
+    num_heads: Size = 4,
     **arguments: Any,
 ) -> Backbone:
     """ViT of 4 blocks, 4 heads, 128 features, built as timm's ViT-Ti/16 with other sizes."""

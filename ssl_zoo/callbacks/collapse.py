@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_zoo.callbacks.observe import batch_features
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather
+from ssl_zoo.ranges import NonNegative, Size
 
 
 def spread(features: Tensor) -> Tensor:
@@ -81,15 +82,15 @@ class Collapse(pl.Callback):
 
     def __init__(
         self,
-        every_n_steps: int = 10,
-        patience: int = 20,
-        early_patience: int = 5,
-        shrunk_below: float = 0.35,
-        informed_above: float = 0.004,
-        constant_below: float = 0.01,
-        dead_above: float = 0.5,
-        uniform_within: float = 0.002,
-        max_rows: int = 512,
+        every_n_steps: Size = 10,
+        patience: Size = 20,
+        early_patience: Size = 5,
+        shrunk_below: NonNegative = 0.35,
+        informed_above: NonNegative = 0.004,
+        constant_below: NonNegative = 0.01,
+        dead_above: NonNegative = 0.5,
+        uniform_within: NonNegative = 0.002,
+        max_rows: Size = 512,
     ) -> None:
         self.every_n_steps = every_n_steps
         self.patience = patience

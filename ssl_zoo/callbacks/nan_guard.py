@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import any_rank, gather_lists
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.ranges import Count, Size
 
 
 class NonFiniteLoss(ConfigError):
@@ -29,7 +30,7 @@ class NaNGuard(pl.Callback):
         show: Number of sample indices in the message.
     """
 
-    def __init__(self, every_n_steps: int = 50, show: int = 16) -> None:
+    def __init__(self, every_n_steps: Size = 50, show: Count = 16) -> None:
         self.every_n_steps = every_n_steps
         self.show = show
         self._pending: list[tuple[int, Tensor, Tensor]] = []  # (step, loss, sample indices) not read yet

@@ -17,6 +17,7 @@ from ssl_zoo.callbacks.observe import (
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.evaluation.features import extract
 from ssl_zoo.evaluation.knn import knn_top1
+from ssl_zoo.ranges import Positive, Size
 
 
 class OnlineKNN(pl.Callback):
@@ -38,11 +39,11 @@ class OnlineKNN(pl.Callback):
 
     def __init__(
         self,
-        every_n_epochs: int = 1,
-        bank_size: int = 10_000,
-        k: int = 20,
-        temperature: float = 0.07,
-        chunk: int = 512,
+        every_n_epochs: Size = 1,
+        bank_size: Size = 10_000,
+        k: Size = 20,
+        temperature: Positive = 0.07,
+        chunk: Size = 512,
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.bank_size = bank_size

@@ -19,6 +19,7 @@ from ssl_zoo.callbacks.observe import (
 )
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import all_reduce_sum_, world_size
+from ssl_zoo.ranges import NonNegative, Positive, Size
 
 
 class Probe(nn.Module):
@@ -75,7 +76,7 @@ class OnlineProbe(pl.Callback):
         weight_decay: Decoupled weight decay of the classifier.
     """
 
-    def __init__(self, every_n_epochs: int = 1, lr: float = 1e-2, weight_decay: float = 0.0) -> None:
+    def __init__(self, every_n_epochs: Size = 1, lr: Positive = 1e-2, weight_decay: NonNegative = 0.0) -> None:
         self.every_n_epochs = every_n_epochs
         self.lr = lr
         self.weight_decay = weight_decay

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import is_main
+from ssl_zoo.ranges import Size
 
 ESTIMATE_AFTER = 10  # optimizer steps: the very first ones are slow
 
@@ -50,7 +51,7 @@ class Progress(pl.Callback):
         every_n_steps: Optimizer steps between refreshes of the loss in the bar; each waits for the device once.
     """
 
-    def __init__(self, live: bool | None = None, every_n_steps: int = 20) -> None:
+    def __init__(self, live: bool | None = None, every_n_steps: Size = 20) -> None:
         self.live = live
         self.every_n_steps = every_n_steps
         self.console = Console(highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import world_size
+from ssl_zoo.ranges import NonNegative, Size
 
 
 class Throughput(pl.Callback):
@@ -24,7 +25,7 @@ class Throughput(pl.Callback):
         patience: Windows in a row before it; the first window of a run, in which workers start, never counts.
     """
 
-    def __init__(self, every_n_steps: int = 50, warn_above: float = 0.2, patience: int = 3) -> None:
+    def __init__(self, every_n_steps: Size = 50, warn_above: NonNegative = 0.2, patience: Size = 3) -> None:
         self.every_n_steps = every_n_steps
         self.warn_above = warn_above
         self.patience = patience

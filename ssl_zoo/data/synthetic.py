@@ -9,15 +9,16 @@ from torch import Tensor
 from ssl_zoo.data.arrays import Arrays
 from ssl_zoo.data.source import Splits
 from ssl_zoo.data.splits import seed_of
+from ssl_zoo.ranges import Count, NonNegative, Size
 
 
 def synthetic(
     image_size: int,
     channels: int,
-    samples: int = 1024,
-    val_samples: int = 256,
-    classes: int | None = 4,
-    noise: float = 0.15,
+    samples: Size = 1024,
+    val_samples: Count = 256,
+    classes: Size | None = 4,
+    noise: NonNegative = 0.15,
     seed: int = 0,
     root: str | None = None,
     download: bool = False,

@@ -15,6 +15,7 @@ from torch import Tensor
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.features import Features, labelled
 from ssl_zoo.modules.kmeans import kmeans
+from ssl_zoo.ranges import Size
 
 SPLITS = ("test", "train", "both")
 
@@ -52,8 +53,8 @@ def evaluate(
     clusters: int | None = None,
     normalize: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
-    redo: int = 10,
-    iterations: int = 100,
+    redo: Size = 10,
+    iterations: Size = 100,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """The protocol of ``conf/protocol/clustering.yaml``: k-means, then :func:`agreement`, for several seeds.

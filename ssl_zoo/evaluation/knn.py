@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssl_zoo.evaluation import balancedness
 from ssl_zoo.evaluation.features import Features, accuracy, labelled
+from ssl_zoo.ranges import Positive, Size
 
 BLOCK = 2**25  # similarities held at a time, 128 MB, whatever the sizes of bank and query
 COLUMNS = 2048  # bank rows of one product: its result is still in the cache when its maxima are taken
@@ -179,10 +180,10 @@ def evaluate(
     train: Features,
     test: Features,
     classes: int,
-    k: int = 200,
-    also: Sequence[int] = (),
-    temperature: float = 0.07,
-    chunk: int = 512,
+    k: Size = 200,
+    also: Sequence[Size] = (),
+    temperature: Positive = 0.07,
+    chunk: Size = 512,
     by_class: bool = False,
 ) -> dict[str, Any]:
     """The kNN protocol of ``conf/protocol/knn.yaml``.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ssl_zoo.evaluation import balancedness
 from ssl_zoo.evaluation.features import Features, accuracy, labelled, topk_accuracy
+from ssl_zoo.ranges import NonNegative, Part, Size
 
 SWEEP = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 BLOCK = 2**24  # logits held at a time, 64 MB in float32
@@ -176,10 +177,10 @@ def evaluate(
     train: Features,
     test: Features,
     classes: int,
-    sweep: Sequence[float] = SWEEP,
-    held_out_fraction: float = 0.1,
+    sweep: Sequence[NonNegative] = SWEEP,
+    held_out_fraction: Part = 0.1,
     seed: int = 0,
-    iterations: int = 200,
+    iterations: Size = 200,
     device: torch.device | str = "cpu",
     by_class: bool = False,
 ) -> dict[str, Any]:

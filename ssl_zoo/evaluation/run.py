@@ -20,6 +20,8 @@ from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.features import Features, cached, extract, fingerprint, sha256
 from ssl_zoo.evaluation.layers import LastLayers
+from ssl_zoo.ranges import Size
+from ssl_zoo.signatures import describe, fits, problems
 
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
@@ -140,6 +142,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         ConfigError: Checkpoint missing, not ours or of another architecture; data without labels or validation set.
     """
     began = time.perf_counter()
+    _check(cfg)
     source = find(cfg.checkpoint)
     device = pick_device(cfg.device)
     method, trained, checkpoint = build.load_method(source.checkpoint)
@@ -178,6 +181,16 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return result
 
 
+def _check(cfg: DictConfig) -> None:
+    found = list(problems(_settings(cfg.protocol), "protocol"))
+    for path in ("layers", "image_size", "data.batch_size"):
+        value = OmegaConf.select(cfg, path)
+        if value is not None and not fits(value, Size):
+            found.append(f"{path}={value!r}: wanted {describe(Size)}")
+    if found:
+        raise ConfigError("\n".join(found))
+
+
 def _of_features(
     cfg: DictConfig, method: Any, target: DictConfig, datamodule: Any, digest: str, source: Run, device: torch.device
 ) -> dict[str, Any]:
@@ -202,7 +215,11 @@ def _facts(digest: str, split: str, target: DictConfig, device: torch.device) ->
 
 
 def _protocol(node: DictConfig) -> Any:
-    return instantiate({key: value for key, value in _plain(node).items() if key not in ("name", "reads")})
+    return instantiate(_settings(node))
+
+
+def _settings(node: DictConfig) -> dict[str, Any]:
+    return {key: value for key, value in _plain(node).items() if key not in ("name", "reads")}
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

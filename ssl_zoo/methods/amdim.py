@@ -17,6 +17,7 @@ from ssl_zoo.losses.local_contrast import clipped_cross_entropy, local_nce
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import MLP, Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive
 
 
 class AMDIM(Method):
@@ -55,8 +56,8 @@ class AMDIM(Method):
         layers: Sequence[int] = (-1, -2),
         grids: Sequence[int | None] = (5, 7),
         comparisons: Sequence[Sequence[int]] = ((0, 1), (0, 2), (1, 1)),
-        clip: float | None = 20.0,
-        penalty: float = 0.05,
+        clip: Positive | None = 20.0,
+        penalty: NonNegative = 0.05,
         classifiers: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

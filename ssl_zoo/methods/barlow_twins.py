@@ -12,6 +12,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive, Size
 
 
 class BarlowTwins(Method):
@@ -35,11 +36,11 @@ class BarlowTwins(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        off_diagonal: float = 0.0051,
-        loss_scale: float = 1.0,
+        off_diagonal: NonNegative = 0.0051,
+        loss_scale: Positive = 1.0,
         authors_gradient: bool = False,
-        norm_group: int | None = None,
-        grad_cache: int = 1,
+        norm_group: Size | None = None,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

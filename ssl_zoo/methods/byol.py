@@ -12,6 +12,7 @@ from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.ranges import Share
 
 
 class BYOL(Method):
@@ -30,7 +31,7 @@ class BYOL(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         predictor: Head | None,
-        momentum: float | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+        momentum: Share | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
         redraw_teacher: bool = True,
     ) -> None:
         super().__init__(backbone, optimizer)

@@ -20,6 +20,7 @@ from ssl_zoo.modules.dual_norm import DualNorm
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive, Share, Size
 
 
 def _plain(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -69,12 +70,12 @@ class CLAE(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         base: Literal["plain", "uel", "simclr"] = "simclr",
-        temperature: float = 0.5,
-        epsilon: float = 0.03,
-        strength: float = 1.0,
-        adversarial_momentum: float = 0.01,
+        temperature: Positive = 0.5,
+        epsilon: NonNegative = 0.03,
+        strength: NonNegative = 1.0,
+        adversarial_momentum: Share = 0.01,
         repeat_anchor: bool = False,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         if base not in BASES:

@@ -19,6 +19,7 @@ from ssl_zoo.modules.bank_contrast import BankContrast, Contrast, candidates
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.memory_bank import BankType, MemoryBank
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Share, Size
 
 Graph = Literal["core", "full"]
 
@@ -74,9 +75,9 @@ class CMC(Method):
         projector: Head,
         graph: Graph = "full",
         loss: Contrast = "nce",
-        temperature: float = 0.07,
-        negatives: int = 16384,
-        bank_momentum: float = 0.5,
+        temperature: Positive = 0.07,
+        negatives: Size = 16384,
+        bank_momentum: Share = 0.5,
         bank_dtype: BankType = "float32",
     ) -> None:
         super().__init__(Towers(backbone, channels), optimizer)

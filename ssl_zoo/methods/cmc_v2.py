@@ -20,6 +20,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class CMCv2(Method):
@@ -47,9 +48,9 @@ class CMCv2(Method):
         channels: Sequence[Sequence[int]],
         projector: Head,
         graph: Graph = "full",
-        temperature: float = 0.2,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 65536,
+        temperature: Positive = 0.2,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 65536,
     ) -> None:
         super().__init__(Towers(backbone, channels), optimizer)
         self.projectors = Projectors(projector, self.backbone)

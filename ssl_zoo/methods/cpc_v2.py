@@ -17,6 +17,7 @@ from ssl_zoo.losses.predictive_coding import rows_below
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 FIRST = 2  # the adjacent row overlaps with the patch: it is not predicted
 
@@ -51,9 +52,9 @@ class CPCv2(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         context: Head,
-        targets: int = 64,
-        scale: float = 0.1,
-        patch: float = 0.25,
+        targets: Size = 64,
+        scale: Positive = 0.1,
+        patch: Positive = 0.25,
         shared: bool = True,
         weighting: Literal["nested", "equal"] = "nested",
     ) -> None:

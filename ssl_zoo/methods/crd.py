@@ -16,9 +16,10 @@ from ssl_zoo.losses.distillation import softened_kl
 from ssl_zoo.losses.precision import full_precision
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.bank_contrast import BankContrast
-from ssl_zoo.modules.class_sampler import ClassSampler, Positive
+from ssl_zoo.modules.class_sampler import ClassSampler, Pairing
 from ssl_zoo.modules.memory_bank import BankType, MemoryBank
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive, Share, Size
 from ssl_zoo.teachers import load_teacher
 
 
@@ -52,17 +53,17 @@ class CRD(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         teacher: Mapping[str, Any],
-        embedding: int = 128,
-        temperature: float = 0.07,
-        negatives: int = 16384,
-        bank_momentum: float = 0.5,
+        embedding: Size = 128,
+        temperature: Positive = 0.07,
+        negatives: Size = 16384,
+        bank_momentum: Share = 0.5,
         bank_dtype: BankType = "float32",
-        positive: Positive = "exact",
+        positive: Pairing = "exact",
         distinct: bool = True,
-        ce: float = 1.0,
-        kd: float = 0.0,
-        crd: float = 0.8,
-        kd_temperature: float = 4.0,
+        ce: NonNegative = 1.0,
+        kd: NonNegative = 0.0,
+        crd: NonNegative = 0.8,
+        kd_temperature: Positive = 4.0,
     ) -> None:
         super().__init__(backbone, optimizer)
         if data_info.classes is None:

@@ -13,6 +13,7 @@ from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 
 class DCL(SimCLR):
@@ -38,11 +39,11 @@ class DCL(SimCLR):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        temperature: float = 0.1,
-        sigma: float | None = None,
+        temperature: Positive = 0.1,
+        sigma: Positive | None = None,
         leak: float | None = None,
         sum_directions: bool = True,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer, projector, temperature, sum_directions, grad_cache)
         self.sigma = sigma

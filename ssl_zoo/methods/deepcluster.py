@@ -22,6 +22,7 @@ from ssl_zoo.modules.pca import pca_whiten
 from ssl_zoo.modules.power_iteration import power_iteration_clusters
 from ssl_zoo.modules.reassignment import Reassignment, shuffled_groups
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Rate, Size
 
 CLUSTERINGS = ("kmeans", "pic")
 SAMPLINGS = ("uniform", "authors", None)
@@ -57,13 +58,13 @@ class DeepCluster(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        clusters: int = 10000,
-        pca: int = 256,
-        iterations: int = 20,
+        clusters: Size = 10000,
+        pca: Size = 256,
+        iterations: Size = 20,
         clustering: Literal["kmeans", "pic"] = "kmeans",
         sampling: Literal["uniform", "authors"] | None = "uniform",
-        reassign: int = 1,
-        dropout: float = 0.5,
+        reassign: Size = 1,
+        dropout: Rate = 0.5,
     ) -> None:
         super().__init__(backbone, optimizer)
         require("method.clustering", clustering, CLUSTERINGS)

@@ -24,6 +24,7 @@ from ssl_zoo.modules.kmeans import check_clusters, spherical_kmeans
 from ssl_zoo.modules.memory_bank import BankType
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 SCOPES = ("global", "rank")
 NONE = -100  # label of a sample that the last epoch did not see
@@ -59,10 +60,10 @@ class DeepClusterV2(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        clusters: Sequence[int] = (3000, 3000, 3000),
-        temperature: float = 0.1,
-        iterations: int = 10,
-        banks: int = 2,
+        clusters: Sequence[Size] = (3000, 3000, 3000),
+        temperature: Positive = 0.1,
+        iterations: Size = 10,
+        banks: Size = 2,
         bank_dtype: BankType = "float32",
         scope: Literal["global", "rank"] = "global",
     ) -> None:

@@ -17,6 +17,7 @@ from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.ranges import Positive, Share
 
 TAUGHT = 2  # views that the teacher sees: the global ones
 
@@ -45,11 +46,11 @@ class DINO(TeacherEvaluated, Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        temperature: float = 0.1,
-        teacher_temperature: float | Schedule = 0.04,
+        temperature: Positive = 0.1,
+        teacher_temperature: Positive | Schedule = 0.04,
         centring: bool = True,
-        centre_momentum: float = 0.9,
-        momentum: float | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+        centre_momentum: Share = 0.9,
+        momentum: Share | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

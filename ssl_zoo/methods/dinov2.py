@@ -22,6 +22,7 @@ from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.modules.targets import Targets
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.ranges import Count, NonNegative, Positive, Share
 from ssl_zoo.transfer import to_device
 
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
@@ -61,15 +62,15 @@ class DINOv2(TeacherEvaluated, Method):
         masks: Masks,
         patch_projector: Head | None = None,
         centring: Literal["sinkhorn", "centre"] = "sinkhorn",
-        temperature: float = 0.1,
-        teacher_temperature: float | Schedule = 0.07,
-        iterations: int = 3,
-        centre_momentum: float = 0.9,
-        class_weight: float = 1.0,
-        patch_weight: float = 1.0,
-        koleo_weight: float = 0.1,
+        temperature: Positive = 0.1,
+        teacher_temperature: Positive | Schedule = 0.07,
+        iterations: Count = 3,
+        centre_momentum: Share = 0.9,
+        class_weight: NonNegative = 1.0,
+        patch_weight: NonNegative = 1.0,
+        koleo_weight: NonNegative = 0.1,
         scope: Literal["global", "rank"] = "global",
-        momentum: float | Schedule = Cosine(0.992, 1.0),  # noqa: B008  (frozen dataclass)
+        momentum: Share | Schedule = Cosine(0.992, 1.0),  # noqa: B008  (frozen dataclass)
     ) -> None:
         super().__init__(backbone, optimizer)
         require_class_token(backbone, "DINOv2")

@@ -15,6 +15,7 @@ from ssl_zoo.losses.distillation import softened_cross_entropy
 from ssl_zoo.losses.self_training import cross_entropy_rows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive
 from ssl_zoo.teachers import load_teacher
 
 
@@ -44,7 +45,7 @@ class Distill(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         teacher: Mapping[str, Any],
-        temperature: float = 1.0,
+        temperature: Positive = 1.0,
         labelled: float = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer)

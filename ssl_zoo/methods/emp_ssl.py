@@ -16,6 +16,7 @@ from ssl_zoo.losses.coding_rate import patch_agreement, total_coding_rate
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Count, NonNegative, Positive
 
 
 class EMPSSL(Method):
@@ -41,10 +42,10 @@ class EMPSSL(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        invariance: float = 200.0,
-        rate: float = 1.0,
-        distortion: float = 0.2,
-        bag: int = 0,
+        invariance: NonNegative = 200.0,
+        rate: Positive = 1.0,
+        distortion: Positive = 0.2,
+        bag: Count = 0,
     ) -> None:
         super().__init__(backbone, optimizer)
         if bag < 0:

@@ -16,6 +16,7 @@ from ssl_zoo.losses.self_training import cross_entropy_rows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head, first_layers
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Rate
 
 Init = Literal["zeros", "normal"]
 INITS = ("zeros", "normal")
@@ -49,7 +50,7 @@ class FineTune(Method):
         projector: Head | None = None,
         head_layers: int = 0,
         init: Init = "zeros",
-        label_smoothing: float = 0.0,
+        label_smoothing: Rate = 0.0,
         start: str | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)

@@ -14,6 +14,7 @@ from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import NonNegative, Positive, Size
 
 
 class HCL(SimCLR):
@@ -37,10 +38,10 @@ class HCL(SimCLR):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        temperature: float = 0.5,
-        beta: float | Schedule = 1.0,
+        temperature: Positive = 0.5,
+        beta: NonNegative | Schedule = 1.0,
         positive_share: float = 0.1,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer, projector, temperature, sum_directions=False, grad_cache=grad_cache)
         if not 0 <= positive_share < 1:

@@ -22,6 +22,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.ranges import Count, NonNegative, Positive, Share
 from ssl_zoo.transfer import to_device
 
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
@@ -58,15 +59,15 @@ class IBOT(TeacherEvaluated, Method):
         projector: Head,
         masks: Masks,
         shared_teacher: bool = True,
-        temperature: float = 0.1,
-        teacher_temperature: float | Schedule = 0.04,
-        patch_temperature: float | Schedule = 0.07,
-        centre_momentum: float = 0.9,
-        patch_centre_momentum: float = 0.9,
-        class_weight: float = 1.0,
-        patch_weight: float = 1.0,
-        mask_start: int = 0,
-        momentum: float | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+        temperature: Positive = 0.1,
+        teacher_temperature: Positive | Schedule = 0.04,
+        patch_temperature: Positive | Schedule = 0.07,
+        centre_momentum: Share = 0.9,
+        patch_centre_momentum: Share = 0.9,
+        class_weight: NonNegative = 1.0,
+        patch_weight: NonNegative = 1.0,
+        mask_start: Count = 0,
+        momentum: Share | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
     ) -> None:
         super().__init__(backbone, optimizer)
         require_class_token(backbone, "IBOT")

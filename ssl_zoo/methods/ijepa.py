@@ -19,6 +19,7 @@ from ssl_zoo.modules.masking.multiblock import Blocks, MultiBlock, RandomPatches
 from ssl_zoo.modules.token_predictor import TokenPredictor
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Linear, Schedule, value
+from ssl_zoo.ranges import Share
 from ssl_zoo.transfer import to_device
 
 FORMS = ("smooth_l1", "l2")
@@ -50,7 +51,7 @@ class IJEPA(TeacherEvaluated, Method):
         masks: MultiBlock | RandomPatches,
         token_predictor: Callable[[int], TokenPredictor],
         form: Literal["smooth_l1", "l2"] = "smooth_l1",
-        momentum: float | Schedule = Linear(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+        momentum: Share | Schedule = Linear(0.996, 1.0),  # noqa: B008  (frozen dataclass)
     ) -> None:
         super().__init__(backbone, optimizer)
         if form not in FORMS:

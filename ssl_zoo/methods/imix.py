@@ -17,6 +17,7 @@ from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.mixing import Mixer
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 
 def turns(symmetric: bool) -> list[tuple[int, int]]:
@@ -44,9 +45,9 @@ class IMixNPair(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         mixer: Mixer = Mixer(),  # noqa: B008  (frozen dataclass)
-        temperature: float = 0.2,
+        temperature: Positive = 0.2,
         symmetric: bool = False,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

@@ -15,6 +15,7 @@ from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.modules.mixing import Mixer
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Share
 
 
 class IMixBYOL(Method):
@@ -34,7 +35,7 @@ class IMixBYOL(Method):
         projector: Head,
         predictor: Head,
         mixer: Mixer = Mixer(),  # noqa: B008  (frozen dataclass)
-        momentum: float | Schedule = 0.999,
+        momentum: Share | Schedule = 0.999,
         symmetric: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

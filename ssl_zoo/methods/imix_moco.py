@@ -15,6 +15,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.mixing import Mixer
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class IMixMoCo(MoCo):
@@ -36,9 +37,9 @@ class IMixMoCo(MoCo):
         data_info: DataInfo,
         projector: Head,
         mixer: Mixer = Mixer(),  # noqa: B008  (frozen dataclass)
-        temperature: float = 0.2,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 4096,
+        temperature: Positive = 0.2,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 4096,
         symmetric: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer, data_info, projector, temperature, momentum, queue_size, symmetric)

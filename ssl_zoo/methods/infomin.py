@@ -16,6 +16,7 @@ from ssl_zoo.modules.jigsaw_head import JigsawHead
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class InfoMin(Method):
@@ -43,11 +44,11 @@ class InfoMin(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        tiles: int = 9,
-        temperature: float = 0.15,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 65536,
-        jigsaw: float = 0.5,
+        tiles: Size = 9,
+        temperature: Positive = 0.15,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 65536,
+        jigsaw: Share = 0.5,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

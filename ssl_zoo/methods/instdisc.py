@@ -17,6 +17,7 @@ from ssl_zoo.modules.bank_contrast import BankContrast, candidates
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.memory_bank import BankType, MemoryBank
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive, Share, Size
 
 
 class InstDisc(Method):
@@ -45,11 +46,11 @@ class InstDisc(Method):
         data_info: DataInfo,
         projector: Head,
         loss: Literal["nce", "sampled", "full"] = "nce",
-        temperature: float = 0.07,
-        negatives: int = 4096,
-        bank_momentum: float = 0.5,
+        temperature: Positive = 0.07,
+        negatives: Size = 4096,
+        bank_momentum: Share = 0.5,
         bank_dtype: BankType = "float32",
-        proximal: float = 0.0,
+        proximal: NonNegative = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

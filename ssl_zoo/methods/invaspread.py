@@ -15,6 +15,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive, Size
 
 
 class InvaSpread(Method):
@@ -37,10 +38,10 @@ class InvaSpread(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        temperature: float = 0.1,
-        negative_weight: float = 1.0,
+        temperature: Positive = 0.1,
+        negative_weight: NonNegative = 1.0,
         stop_gradient: bool = True,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

@@ -17,6 +17,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.label_queue import LabelQueue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class KCL(Method):
@@ -46,10 +47,10 @@ class KCL(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        temperature: float = 0.07,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 65536,
-        positives: int | None = 6,
+        temperature: Positive = 0.07,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 65536,
+        positives: Size | None = 6,
         unused: Literal["negatives", "zero"] = "negatives",
         fill_queue: bool = True,
     ) -> None:

@@ -13,6 +13,7 @@ from ssl_zoo.losses.sigreg import agreement, epps_pulley, normal_knots, shadows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 
 class LeJEPA(Method):
@@ -43,10 +44,10 @@ class LeJEPA(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         weight: float = 0.02,
-        slices: int = 256,
+        slices: Size = 256,
         knots: int = 17,
-        last_knot: float = 3.0,
-        centre_views: int | None = None,
+        last_knot: Positive = 3.0,
+        centre_views: Size | None = None,
         convex: bool = True,
         pool_views: bool = False,
     ) -> None:

@@ -15,6 +15,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.local_units import train_locally
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Count, Positive
 
 
 class LoCo(Method):
@@ -41,8 +42,8 @@ class LoCo(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        overlap: int = 1,
-        temperature: float = 0.1,
+        overlap: Count = 1,
+        temperature: Positive = 0.1,
     ) -> None:
         super().__init__(backbone, optimizer)
         widths = stage_widths(backbone, data_info)

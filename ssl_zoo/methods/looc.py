@@ -17,6 +17,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class Spaces(nn.ModuleList):
@@ -50,10 +51,10 @@ class LooC(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        spaces: int = 3,
-        temperature: float = 0.2,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 65536,
+        spaces: Size = 3,
+        temperature: Positive = 0.2,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 65536,
         concatenate: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

@@ -16,6 +16,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class MiCE(Method):
@@ -45,10 +46,10 @@ class MiCE(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        experts: int | None = None,
-        temperature: float = 1.0,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 16384,
+        experts: Size | None = None,
+        temperature: Positive = 1.0,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 16384,
     ) -> None:
         super().__init__(backbone, optimizer)
         count = experts or data_info.classes

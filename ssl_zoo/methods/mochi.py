@@ -15,6 +15,7 @@ from ssl_zoo.methods.moco import MoCo
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule
+from ssl_zoo.ranges import Count, Positive, Share, Size
 
 
 class MoCHi(MoCo):
@@ -38,14 +39,14 @@ class MoCHi(MoCo):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        temperature: float = 0.2,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 65536,
+        temperature: Positive = 0.2,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 65536,
         hardest_of: int = 1024,
-        pairs: int = 1024,
-        with_query: int = 128,
+        pairs: Count = 1024,
+        with_query: Count = 128,
         through_query: bool = False,
-        mix_start: int = 10,
+        mix_start: Count = 10,
     ) -> None:
         super().__init__(backbone, optimizer, data_info, projector, temperature, momentum, queue_size)
         if not 1 <= hardest_of <= queue_size:

@@ -15,6 +15,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class MoCo(Method):
@@ -34,9 +35,9 @@ class MoCo(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        temperature: float = 0.07,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 65536,
+        temperature: Positive = 0.07,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 65536,
         symmetric: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

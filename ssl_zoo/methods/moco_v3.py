@@ -13,6 +13,7 @@ from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.ranges import Positive, Share
 
 
 class MoCoV3(Method):
@@ -35,8 +36,8 @@ class MoCoV3(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         predictor: Head,
-        temperature: float = 1.0,
-        momentum: float | Schedule = Cosine(0.99, 1.0),  # noqa: B008  (frozen dataclass)
+        temperature: Positive = 1.0,
+        momentum: Share | Schedule = Cosine(0.99, 1.0),  # noqa: B008  (frozen dataclass)
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

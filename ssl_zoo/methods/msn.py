@@ -24,6 +24,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Linear, Schedule, value
+from ssl_zoo.ranges import Count, NonNegative, Positive, Rate, Share, Size
 
 
 class MSN(TeacherEvaluated, Method):
@@ -56,15 +57,15 @@ class MSN(TeacherEvaluated, Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        prototypes: int = 1024,
-        temperature: float = 0.1,
-        target_temperature: float | Schedule = 0.25,
+        prototypes: Size = 1024,
+        temperature: Positive = 0.1,
+        target_temperature: Positive | Schedule = 0.25,
         patch_drop: float = 0.15,
-        iterations: int = 3,
-        me_max: float = 1.0,
-        entropy: float = 0.0,
-        label_smoothing: float = 0.0,
-        momentum: float | Schedule = Linear(0.996, 1.0, stretch=1.25),  # noqa: B008  (frozen dataclass)
+        iterations: Count = 3,
+        me_max: NonNegative = 1.0,
+        entropy: NonNegative = 0.0,
+        label_smoothing: Rate = 0.0,
+        momentum: Share | Schedule = Linear(0.996, 1.0, stretch=1.25),  # noqa: B008  (frozen dataclass)
         sum_prototype_gradients: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

@@ -15,6 +15,7 @@ from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 
 class NNCLR(Method):
@@ -40,10 +41,10 @@ class NNCLR(Method):
         data_info: DataInfo,
         projector: Head,
         predictor: Head,
-        temperature: float = 0.1,
-        queue_size: int = 98304,
+        temperature: Positive = 0.1,
+        queue_size: Size = 98304,
         in_view_negatives: bool = False,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

@@ -18,6 +18,7 @@ from ssl_zoo.modules.dropout import dropout
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import NonNegative, Positive, Rate, Share
 from ssl_zoo.teachers import load_teacher
 
 
@@ -53,12 +54,12 @@ class NoisyStudent(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         teacher: Mapping[str, Any] | None = None,
-        unlabelled: float = 1.0,
+        unlabelled: NonNegative = 1.0,
         hard: bool = False,
-        temperature: float = 1.0,
-        label_smoothing: float = 0.1,
-        dropout: float = 0.5,
-        momentum: float | Schedule = 0.9999,
+        temperature: Positive = 1.0,
+        label_smoothing: Rate = 0.1,
+        dropout: Rate = 0.5,
+        momentum: Share | Schedule = 0.9999,
     ) -> None:
         super().__init__(backbone, optimizer)
         if data_info.classes is None:

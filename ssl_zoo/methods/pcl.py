@@ -22,6 +22,7 @@ from ssl_zoo.modules.kmeans import kmeans
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Count, NonNegative, Positive, Share, Size
 
 
 class PCL(Method):
@@ -50,15 +51,15 @@ class PCL(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        temperature: float = 0.2,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 16384,
-        clusters: Sequence[int] = (25000, 50000, 100000),
-        negatives: int = 16384,
-        warmup_epochs: int = 20,
-        iterations: int = 20,
-        redo: int = 5,
-        smoothing: float = 10.0,
+        temperature: Positive = 0.2,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 16384,
+        clusters: Sequence[Size] = (25000, 50000, 100000),
+        negatives: Size = 16384,
+        warmup_epochs: Count = 20,
+        iterations: Size = 20,
+        redo: Size = 5,
+        smoothing: NonNegative = 10.0,
         scope: Literal["global", "rank"] = "global",
     ) -> None:
         super().__init__(backbone, optimizer)

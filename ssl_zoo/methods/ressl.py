@@ -15,6 +15,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Positive, Share, Size
 
 
 class ReSSL(Method):
@@ -37,10 +38,10 @@ class ReSSL(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        student_temperature: float = 0.1,
-        teacher_temperature: float = 0.04,
-        momentum: float | Schedule = 0.999,
-        queue_size: int = 131072,
+        student_temperature: Positive = 0.1,
+        teacher_temperature: Positive = 0.04,
+        momentum: Share | Schedule = 0.999,
+        queue_size: Size = 131072,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

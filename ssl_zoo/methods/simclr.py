@@ -15,6 +15,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 
 class SimCLR(Method):
@@ -38,9 +39,9 @@ class SimCLR(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        temperature: float = 0.1,
+        temperature: Positive = 0.1,
         sum_directions: bool = True,
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

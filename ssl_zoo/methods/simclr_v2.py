@@ -16,6 +16,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
+from ssl_zoo.ranges import Count, Positive, Share, Size
 
 
 class SimCLRv2(SimCLR):
@@ -39,11 +40,11 @@ class SimCLRv2(SimCLR):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        temperature: float = 0.1,
+        temperature: Positive = 0.1,
         sum_directions: bool = True,
-        grad_cache: int = 1,
-        queue_size: int = 0,
-        momentum: float | Schedule = 0.999,
+        grad_cache: Size = 1,
+        queue_size: Count = 0,
+        momentum: Share | Schedule = 0.999,
     ) -> None:
         super().__init__(backbone, optimizer, projector, temperature, sum_directions, grad_cache)
         self.momentum = momentum

@@ -13,6 +13,7 @@ from ssl_zoo.losses.reconstruction import masked_absolute_error, patchify, repai
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.masking.random import block_grid, random_blocks
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Size
 
 
 class SimMIM(Method):
@@ -38,7 +39,7 @@ class SimMIM(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         mask_ratio: float = 0.6,
-        mask_block: int = 2,
+        mask_block: Size = 2,
     ) -> None:
         super().__init__(backbone, optimizer)
         if not 0 < mask_ratio <= 1:

@@ -19,6 +19,7 @@ from ssl_zoo.modules.heads import NORMS
 from ssl_zoo.modules.hybrid_memory import HybridMemory
 from ssl_zoo.modules.pseudo_labels import SelfPaced
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Positive, Share, Size
 
 
 class SpCL(Method):
@@ -54,14 +55,14 @@ class SpCL(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
-        temperature: float = 0.05,
-        memory_momentum: float = 0.2,
-        eps: float = 0.6,
-        eps_gap: float = 0.02,
-        min_samples: int = 4,
-        k1: int = 30,
-        k2: int = 6,
-        instances: int | None = 4,
+        temperature: Positive = 0.05,
+        memory_momentum: Share = 0.2,
+        eps: Positive = 0.6,
+        eps_gap: NonNegative = 0.02,
+        min_samples: Size = 4,
+        k1: Size = 30,
+        k2: Size = 6,
+        instances: Size | None = 4,
         source: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

@@ -17,6 +17,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Positive, Size
 
 MODES = ("all", "one")
 
@@ -44,10 +45,10 @@ class SupCon(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        temperature: float = 0.1,
-        base_temperature: float = 0.07,
+        temperature: Positive = 0.1,
+        base_temperature: Positive = 0.07,
         mode: Literal["all", "one"] = "all",
-        grad_cache: int = 1,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         if mode not in MODES:

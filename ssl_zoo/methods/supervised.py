@@ -11,6 +11,7 @@ from ssl_zoo.distributed import sum_over_ranks, world_size
 from ssl_zoo.losses.precision import full_precision
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Rate
 
 
 class Supervised(Method):
@@ -29,7 +30,7 @@ class Supervised(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
-        label_smoothing: float = 0.0,
+        label_smoothing: Rate = 0.0,
     ) -> None:
         super().__init__(backbone, optimizer)
         if data_info.classes is None:

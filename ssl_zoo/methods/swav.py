@@ -20,6 +20,7 @@ from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import Count, Positive, Size
 
 ASSIGNED = 2  # views whose assignments are predicted: the two global ones (``crops_for_assign`` of main_swav.py)
 
@@ -46,13 +47,13 @@ class SwAV(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         projector: Head,
-        prototypes: int = 3000,
-        temperature: float = 0.1,
-        epsilon: float = 0.05,
-        iterations: int = 3,
-        queue_size: int = 0,
-        queue_start: int = 15,
-        grad_cache: int = 1,
+        prototypes: Size = 3000,
+        temperature: Positive = 0.1,
+        epsilon: Positive = 0.05,
+        iterations: Count = 3,
+        queue_size: Count = 0,
+        queue_start: Count = 15,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

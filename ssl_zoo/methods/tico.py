@@ -15,6 +15,7 @@ from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
+from ssl_zoo.ranges import NonNegative, Share
 
 
 class TiCo(Method):
@@ -37,9 +38,9 @@ class TiCo(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        rho: float = 20.0,
-        beta: float = 0.9,
-        momentum: float | Schedule = Cosine(0.99, 1.0),  # noqa: B008  (frozen dataclass)
+        rho: NonNegative = 20.0,
+        beta: Share = 0.9,
+        momentum: Share | Schedule = Cosine(0.99, 1.0),  # noqa: B008  (frozen dataclass)
         centre: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)

@@ -12,6 +12,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Size
 
 
 class VICReg(Method):
@@ -28,10 +29,10 @@ class VICReg(Method):
         backbone: Backbone,
         optimizer: OptimizerRecipe,
         projector: Head,
-        invariance: float = 25.0,
-        variance: float = 25.0,
-        covariance: float = 1.0,
-        grad_cache: int = 1,
+        invariance: NonNegative = 25.0,
+        variance: NonNegative = 25.0,
+        covariance: NonNegative = 1.0,
+        grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)

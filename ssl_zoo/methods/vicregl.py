@@ -15,6 +15,7 @@ from ssl_zoo.losses.local_features import at_places, grid_centres, matched_vicre
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.ranges import NonNegative, Share
 
 CROP, FLIP = "image/random_resized_crop", "image/flip"
 
@@ -44,10 +45,10 @@ class VICRegL(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         map_projector: Head,
-        alpha: float = 0.75,
-        invariance: float = 25.0,
-        variance: float = 25.0,
-        covariance: float = 1.0,
+        alpha: Share = 0.75,
+        invariance: NonNegative = 25.0,
+        variance: NonNegative = 25.0,
+        covariance: NonNegative = 1.0,
         matches: Sequence[int] = (20, 4),
         all_by_feature: bool = True,
         flip_grid: bool = False,

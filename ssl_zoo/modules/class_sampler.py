@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.errors import nearest
 
-Positive = Literal["exact", "relax"]
+Pairing = Literal["exact", "relax"]
 BITS = 31  # of a drawn integer
 
 
@@ -32,7 +32,7 @@ class ClassSampler(nn.Module):
     start: Tensor  # [N] where the class of a sample begins in ``by_class``
     size: Tensor  # [N] how many samples it has; 0 for a sample without label
 
-    def __init__(self, samples: int, negatives: int, positive: Positive = "exact", distinct: bool = True) -> None:
+    def __init__(self, samples: int, negatives: int, positive: Pairing = "exact", distinct: bool = True) -> None:
         super().__init__()
         if positive not in ("exact", "relax"):
             raise ValueError(f"positive={positive}: {nearest(positive, ('exact', 'relax'))}")

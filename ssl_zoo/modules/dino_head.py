@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.modules.heads import MLP, Norm
+from ssl_zoo.ranges import Size
 
 
 class WeightNormLinear(nn.Module):
@@ -55,9 +56,9 @@ class DINOHead(nn.Module):
     def __init__(
         self,
         in_features: int,
-        hidden: Sequence[int] = (2048, 2048),
-        bottleneck: int = 256,
-        out_features: int = 65536,
+        hidden: Sequence[Size] = (2048, 2048),
+        bottleneck: Size = 256,
+        out_features: Size = 65536,
         norm: Norm = "none",
         norm_last_layer: bool = True,
     ) -> None:

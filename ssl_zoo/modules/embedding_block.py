@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.ranges import Size
+
 
 class EmbeddingBlock(nn.Module):
     """``[B, C, h, w]`` -> ``[B, width, h, w]``: a residual pair of 1 x 1 convolutions, batch norm at the end.
@@ -18,7 +20,7 @@ class EmbeddingBlock(nn.Module):
         norm: Also normalise inside the residual branch (``--use_bn`` of the authors).
     """
 
-    def __init__(self, channels: int, width: int, norm: bool = False) -> None:
+    def __init__(self, channels: int, width: Size, norm: bool = False) -> None:
         super().__init__()
         inner = [nn.BatchNorm2d(width)] if norm else []
         first, second = nn.Conv2d(channels, width, 1, bias=False), nn.Conv2d(width, width, 1, bias=False)

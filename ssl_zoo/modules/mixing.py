@@ -14,6 +14,7 @@ from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, own_rows, rank, world_size
 from ssl_zoo.errors import nearest
+from ssl_zoo.ranges import Count
 
 KINDS = ("imixup", "icutmix", "none")
 SCOPES = ("global", "rank")
@@ -118,7 +119,7 @@ class Mixer:
     kind: Literal["imixup", "icutmix", "none"] = "imixup"
     alpha: float = 1.0
     scope: Literal["global", "rank"] = "global"
-    inputmix: int = 0
+    inputmix: Count = 0
 
     def __post_init__(self) -> None:
         for name, got, known in (("kind", self.kind, KINDS), ("scope", self.scope, SCOPES)):

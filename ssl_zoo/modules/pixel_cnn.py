@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from ssl_zoo.ranges import Size
+
 
 class PixelCNN(nn.Module):
     """Context of CPC v2, ``[B, C, h, w]`` -> same: every place sees its own row and the rows above.
@@ -18,7 +20,7 @@ class PixelCNN(nn.Module):
         blocks: Each lets a place see one row further up.
     """
 
-    def __init__(self, channels: int, hidden: int = 256, blocks: int = 5) -> None:
+    def __init__(self, channels: int, hidden: Size = 256, blocks: Size = 5) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(_block(channels, hidden) for _ in range(blocks))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Tokens
 from ssl_zoo.backbones.vit import sincos_positions, start_linear
+from ssl_zoo.ranges import Count, Positive, Size
 
 
 class PixelDecoder(nn.Module):
@@ -35,10 +36,10 @@ class PixelDecoder(nn.Module):
         patch_size: int,
         channels: int,
         grid: tuple[int, int],
-        width: int = 512,
-        depth: int = 8,
-        heads: int = 16,
-        mlp_ratio: float = 4.0,
+        width: Size = 512,
+        depth: Count = 8,
+        heads: Size = 16,
+        mlp_ratio: Positive = 4.0,
     ) -> None:
         from timm.models.vision_transformer import Block
 

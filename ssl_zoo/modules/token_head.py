@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.modules.dino_head import DINOHead, WeightNormLinear
 from ssl_zoo.modules.heads import Norm
+from ssl_zoo.ranges import Size
 
 
 class TokenHead(DINOHead):
@@ -29,13 +30,13 @@ class TokenHead(DINOHead):
     def __init__(
         self,
         in_features: int,
-        hidden: Sequence[int] = (2048, 2048),
-        bottleneck: int = 256,
-        out_features: int = 8192,
+        hidden: Sequence[Size] = (2048, 2048),
+        bottleneck: Size = 256,
+        out_features: Size = 8192,
         norm: Norm = "none",
         norm_last_layer: bool = True,
         shared: bool = True,
-        patch_features: int | None = None,
+        patch_features: Size | None = None,
     ) -> None:
         super().__init__(in_features, hidden, bottleneck, out_features, norm, norm_last_layer)
         self.patch_features = patch_features or out_features

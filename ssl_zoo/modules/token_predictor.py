@@ -10,6 +10,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.ranges import Count, Positive, Size
 
 
 @lru_cache(maxsize=8)
@@ -34,7 +35,7 @@ class TokenPredictor(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, width: int = 384, depth: int = 6, heads: int = 12, mlp_ratio: float = 4.0
+        self, in_features: int, width: Size = 384, depth: Count = 6, heads: Size = 12, mlp_ratio: Positive = 4.0
     ) -> None:
         super().__init__()
         if width % heads or width % 4:

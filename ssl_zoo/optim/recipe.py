@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from ssl_zoo.errors import nearest
 from ssl_zoo.optim.layer_decay import layer_scales
 from ssl_zoo.optim.schedules import Progress, capped_warmup, value
+from ssl_zoo.signatures import argument_problems
 
 Named = tuple[str, nn.Parameter]
 LR_SCALES: dict[str, Callable[[int], float]] = {
@@ -103,6 +105,8 @@ class OptimizerRecipe:
         groups = []
         for name, (rule, members) in self._members(named).items():
             options = {**self.values, **{k: v for k, v in rule.items() if k not in (*SELECTORS, *OTHERS)}}
+            where = "optimizer.values" if name == DEFAULT else f"optimizer.rules.{name}"
+            _check_constants(self.optimizer, options, where)
             lr = _times(options["lr"], rule.get("lr_factor", 1.0), multiplier)
             for scale, params in _by_scale(members, scales):
                 scaled = {**options, "lr": lr if scale == 1 else _times(lr, scale)}
@@ -151,11 +155,6 @@ class BoundRecipe:
         before = Progress(step=0, total=1, steps_per_epoch=1)  # only to build; apply() sets the values of every step
         built = [{"params": g.params, "name": g.name, **_at(g.options, before)} for g in groups]
         self.optimizer = optimizer(built, lr=built[0]["lr"])
-        for group in groups:
-            for option in group.options:
-                if option not in self.optimizer.defaults:
-                    kind, known = type(self.optimizer).__name__, nearest(option, self.optimizer.defaults)
-                    raise ValueError(f"{kind} has no option {option!r} (optimizer group {group.name!r}); {known}")
 
     def apply(self, progress: Progress) -> None:
         """Set every option of every group; a constant too, because a loaded optimizer state brings its own."""
@@ -271,6 +270,20 @@ def _by_scale(members: list[Named], scales: Mapping[str, float]) -> list[tuple[f
     for name, p in members:
         found.setdefault(scales.get(name, 1.0), []).append(p)
     return sorted(found.items(), key=lambda item: -item[0])
+
+
+def _check_constants(optimizer: Callable[..., Optimizer], options: Mapping[str, Any], where: str) -> None:
+    """Torch's optimizers judge their defaults alone: a momentum of -1 in a group would train."""
+    constants = {option: x for option, x in options.items() if not callable(x)}
+    kind = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
+    problems = list(argument_problems(kind, constants, where, partial=True))
+    if not problems:
+        try:
+            optimizer([nn.Parameter(torch.zeros(1))], **{"lr": 1.0, **constants})
+        except ValueError as error:
+            problems = [f"{where}: {error}"]
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def _times(x: Any, factor: float, batch: float = 1.0) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ssl_zoo.errors import nearest
+from ssl_zoo.ranges import Count, NonNegative, Positive
 
 Self_ = TypeVar("Self_", bound="_Rates")
 
@@ -106,7 +107,7 @@ class _Clock(_Rates):
 
     per_epoch: bool = False
     offset: int = 0
-    stretch: float = 1.0
+    stretch: Positive = 1.0
 
     def count(self, progress: Progress) -> float:
         return (progress.epoch if self.per_epoch else progress.step) + self.offset
@@ -120,8 +121,8 @@ class Linear(_Clock):
     """``start`` to ``end`` in a straight line (EMA momentum of MSN and I-JEPA)."""
 
     rates = ("start", "end")
-    start: float
-    end: float
+    start: NonNegative
+    end: NonNegative
 
     def __call__(self, progress: Progress) -> float:
         done = min(self.count(progress) / self.length(progress), 1.0)
@@ -137,8 +138,8 @@ class Cosine(_Clock):
     """
 
     rates = ("start", "end")
-    start: float
-    end: float = 0.0
+    start: NonNegative
+    end: NonNegative = 0.0
 
     def __call__(self, progress: Progress) -> float:
         return _half_cosine(self.start, self.end, self.count(progress), int(self.length(progress)))
@@ -172,7 +173,7 @@ class Step(_Rates):
     """
 
     rates = ("base",)
-    base: float
+    base: NonNegative
     milestones: Sequence[float]
     gamma: float | Sequence[float] = 0.1
     offset: int = 0
@@ -205,9 +206,9 @@ class _Ramp(_Clock):
             whose last value is the peak already, so that the curve repeats it (SwAV, DINO).
     """
 
-    start: float = 0.0
-    warmup_epochs: float = 0.0
-    warmup_steps: int | None = None
+    start: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0
+    warmup_steps: Count | None = None
     style: str = "fraction"
 
     def __post_init__(self) -> None:
@@ -258,9 +259,9 @@ class WarmupCosine(_Ramp):
     """
 
     rates = ("start", "peak", "end")
-    peak: float
-    end: float = 0.0
-    end_factor: float | None = None
+    peak: NonNegative
+    end: NonNegative = 0.0
+    end_factor: NonNegative | None = None
     absolute_end: bool = False
 
     def __post_init__(self) -> None:
@@ -325,8 +326,8 @@ class Held(_Rates):
     """
 
     after: Any  # Schedule
-    epochs: float = 0.0
-    steps: int | None = None
+    epochs: NonNegative = 0.0
+    steps: Count | None = None
     value: float = 0.0
     restart: bool = False
 

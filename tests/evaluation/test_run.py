@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
+from ssl_zoo import config
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
@@ -200,3 +201,17 @@ def test_two_processes_extract_what_one_does(pool):
     for part in pool.run(features_of_a_rank):
         for got, wanted in zip(part, whole, strict=True):
             torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("overrides, wanted", [
+    (["protocol.k=0"], "protocol.k=0: evaluate wants a whole number of at least 1"),
+    (["protocol=linear", "protocol.sweep=[a]"], "protocol.sweep=['a']: evaluate wants a list, each a number"),
+    (["protocol=linear", "protocol.held_out_fraction=2"], "protocol.held_out_fraction=2: evaluate wants a number"),
+    (["layers=0"], "layers=0: wanted a whole number of at least 1"),
+    (["image_size=-3", "data.batch_size=word"],
+     "image_size=-3: wanted a whole number of at least 1\ndata.batch_size='word': wanted a whole number of at least 1"),
+])  # fmt: skip
+def test_wrong_values_are_told_before_the_checkpoint_is_read(overrides, wanted):
+    with pytest.raises(ConfigError) as error:
+        run(config.load(overrides, "evaluate"))
+    assert str(error.value).startswith(wanted)

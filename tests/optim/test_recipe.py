@@ -80,12 +80,28 @@ def test_rule_behind_one_that_takes_everything_says_so():
         ({"x": {"lr": 0.5}}, "optimizer.rules.x selects nothing: give it 'match' or 'ndim_at_most'"),
         ({"x": {"match": "(", "lr": 0.5}}, "optimizer.rules.x.match='\\(' is no regular expression"),
         ({"x": {"match": "p", "frozen_until": {"steps": 3}}}, "wants steps or {epochs: n}, got {'steps': 3}"),
-        ({"x": {"match": "pre", "wieght_decay": 0.5}}, "SGD has no option 'wieght_decay'.*did you mean 'weight_decay'"),
+        ({"x": {"match": "pre", "wieght_decay": 0.5}}, "x.wieght_decay: SGD has no .*did you mean 'weight_decay'"),
+        ({"x": {"match": "pre", "weight_decay": "word"}}, "optimizer.rules.x.weight_decay='word': SGD wants a number"),
+        ({"x": {"match": "pre", "weight_decay": -1.0}}, "optimizer.rules.x: Invalid weight_decay value: -1.0"),
     ],
 )
 def test_wrong_rules_are_told(rules, message):
     with pytest.raises(ValueError, match=message):
         bind(rules)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": "word"}, "optimizer.values.lr='word': SGD wants a number or a tensor .*, got str"),
+        ({"lr": -1.0}, "optimizer.values: Invalid learning rate: -1.0"),
+        ({"lr": Cosine(1.0), "momentum": -1}, "optimizer.values: Invalid momentum value: -1"),
+        ({"lr": 1.0, "nesterov": 3}, "optimizer.values.nesterov=3: SGD wants true or false"),
+    ],
+)
+def test_values_that_the_optimizer_does_not_take_are_told(values, message):
+    with pytest.raises(ValueError, match=message):
+        OptimizerRecipe(SGD, values).bind(network().named_parameters(), 256)
 
 
 def test_recipe_without_lr_or_parameters_is_told():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.modules.masking.random import random_masking
+from ssl_zoo.ranges import Size
 
 Grid = tuple[int, int]  # rows and columns of patches
 TRIES = 20  # placements of a context block after which one target block less is kept out of it
@@ -44,12 +45,12 @@ class MultiBlock:
 
     def __init__(
         self,
-        targets: int = 4,
+        targets: Size = 4,
         target_scale: Sequence[float] = (0.15, 0.2),
         aspect_ratio: Sequence[float] = (0.75, 1.5),
-        contexts: int = 1,
+        contexts: Size = 1,
         context_scale: Sequence[float] = (0.85, 1.0),
-        min_keep: int = 10,
+        min_keep: Size = 10,
         allow_overlap: bool = False,
     ) -> None:
         ranges = {"target_scale": target_scale, "aspect_ratio": aspect_ratio, "context_scale": context_scale}
