@@ -267,7 +267,7 @@ def _signature(factory: Callable[..., Any]) -> tuple[Any, set[str]]:
 def _build(create: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
     try:
         return create(name, **options)
-    except TypeError as error:
+    except (TypeError, AssertionError) as error:  # timm asserts that heads divide the width
         raise ConfigError(f"backbone {name!r} does not take these arguments: {options} ({error})") from error
 
 

@@ -17,7 +17,7 @@ from ssl_zoo.losses.local_contrast import clipped_cross_entropy, local_nce
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import MLP, Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
-from ssl_zoo.ranges import NonNegative, Positive
+from ssl_zoo.ranges import NonNegative, Positive, Size
 
 
 class AMDIM(Method):
@@ -54,7 +54,7 @@ class AMDIM(Method):
         data_info: DataInfo,
         block: Head,
         layers: Sequence[int] = (-1, -2),
-        grids: Sequence[int | None] = (5, 7),
+        grids: Sequence[Size | None] = (5, 7),
         comparisons: Sequence[Sequence[int]] = ((0, 1), (0, 2), (1, 1)),
         clip: Positive | None = 20.0,
         penalty: NonNegative = 0.05,

@@ -217,6 +217,8 @@ def test_wrong_arguments_and_stems_are_config_errors():
         image.timm_model("resnet18d", image_size=32, stem="small")
     with pytest.raises(ConfigError, match="'squeezenet1_0' has no linear classifier"):
         image.torchvision_model("squeezenet1_0")
+    with pytest.raises(ConfigError, match="does not take these arguments.*dim should be divisible by num_heads"):
+        tiny.vit_mini(embed_dim=30, num_heads=4)
 
 
 def test_unsupported_calls_name_those_that_have_it(views):

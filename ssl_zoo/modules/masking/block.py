@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.rng import BatchRNG, Draw
 from ssl_zoo.distributed import rank, world_size
+from ssl_zoo.ranges import NonNegative, Positive, Share
 
 ASPECTS = (0.3, 1 / 0.3)  # height to width of a block, uniform in the logarithm
 TRIES = 10  # for one more block, before a mask is left as it is
@@ -127,7 +128,7 @@ class RatioMasks:
     def __init__(
         self,
         ratios: Sequence[float] = (0.0, 0.3),
-        spreads: Sequence[float] = (0.0, 0.2),
+        spreads: Sequence[NonNegative] = (0.0, 0.2),
         shape: Literal["block", "random"] = "block",
     ) -> None:
         if len(ratios) != len(spreads) or not ratios:
@@ -167,7 +168,11 @@ class StratifiedMasks:
     """
 
     def __init__(
-        self, share: float = 0.5, ratios: Sequence[float] = (0.1, 0.5), smallest: float = 4.0, largest: float = 0.5
+        self,
+        share: float = 0.5,
+        ratios: Sequence[float] = (0.1, 0.5),
+        smallest: Positive = 4.0,
+        largest: Share = 0.5,
     ) -> None:
         if not 0 <= share <= 1 or len(ratios) != 2 or not 0 <= ratios[0] <= ratios[1] <= 1:
             raise ValueError(
