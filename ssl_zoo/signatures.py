@@ -67,7 +67,7 @@ def argument_problems(
     except ValueError:
         return  # a builtin without a signature: it judges its own arguments
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    hints = _hints(call)
+    hints = hints_of(call)
     name = getattr(call, "__name__", str(call))
     for key, value in given.items():
         if key not in parameters:
@@ -86,7 +86,8 @@ def argument_problems(
             yield f"{path}: {name} needs {key!r}, which is not set"
 
 
-def _hints(call: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
+    """What the arguments of a class or a function are annotated with, ranges included."""
     target = call.__init__ if inspect.isclass(call) else call  # type: ignore[misc]
     try:
         return typing.get_type_hints(target, include_extras=True)

@@ -13,6 +13,7 @@ from torch import nn
 
 import ssl_zoo.augmentations
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.signatures import describe, fits, hints_of
 
 _OPERATIONS: dict[str, type[nn.Module]] = {}
 Operation = TypeVar("Operation", bound=type[nn.Module])
@@ -84,8 +85,11 @@ def check(ops: Iterable[Any]) -> list[str]:
         if not problems:
             try:
                 _build(entry, size=224)
-            except (ValueError, TypeError) as error:
+                problems = _type_problems(entry)
+            except ValueError as error:  # the operation's own words say more
                 problems = [f"{parse(entry)[0]}: {error}"]
+            except TypeError as error:
+                problems = _type_problems(entry) or [f"{parse(entry)[0]}: {error}"]
         messages += problems
     return messages
 
@@ -110,6 +114,13 @@ def _problems(entry: Any) -> list[str]:
                if parameter.default is parameter.empty and key not in options and key != "size"
                and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
     return unknown + missing
+
+
+def _type_problems(entry: Any) -> list[str]:
+    name, options = parse(entry)
+    hints = hints_of(get(name))
+    return [f"{name}: {key} is {value!r}, wanted {describe(hints[key])}" for key, value in options.items()
+            if key in hints and not fits(value, hints[key])]
 
 
 def _plain(value: Any) -> Any:

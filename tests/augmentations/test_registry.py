@@ -43,6 +43,10 @@ def test_a_second_operation_of_a_name_is_an_error():
      "image/gaussian_blur: kernel is 4, it must be auto or an odd number of at most 447 taps for a view of 224"),
     ({"image/solarize": {"threshold": 128}},
      "image/solarize: threshold is 128, it must lie in [0, 1]: pixels are floats"),
+    ({"image/random_crop_pad": {"padding": 1.5}}, "image/random_crop_pad: padding is 1.5, wanted a whole number"),
+    ({"image/gaussian_noise": {"clamp": -1}}, "image/gaussian_noise: clamp is -1, wanted true or false"),
+    ({"image/cutout": {"side": 4, "value": None}},
+     "image/cutout: value is None, wanted a number or a list, each a number"),
     ({"image/flip": {}, "image/resize": {}}, "an augmentation is written {modality/op: {option: value}}, got"),
 ])
 def test_check_says_what_is_wrong(entry, message):
