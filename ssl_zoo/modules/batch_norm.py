@@ -55,26 +55,48 @@ class BatchNorm(_BatchNorm):
         return self._across(input, group // local)
 
     def _split(self, x: Tensor, groups: int) -> Tensor:
-        """Several groups in this rank: groups become channels, so that one native call normalises all of them."""
-        rows, channels, rest = len(x) // groups, x.shape[1], x.shape[2:]
-        if not self.interleaved:
-            x = x.reshape(groups, rows, channels, *rest).transpose(0, 1)
-        wide = x.reshape(rows, groups * channels, *rest)
-        mean, var = (None, None) if self.running_mean is None else (self.running_mean, self.running_var)
-        means = None if mean is None else mean.repeat(groups)
-        variances = None if var is None else var.repeat(groups)
-        weight = None if self.weight is None else self.weight.repeat(groups)
-        bias = None if self.bias is None else self.bias.repeat(groups)
-        out = F.batch_norm(wide, means, variances, weight, bias, True, self.momentum or 0.0, self.eps)
-        if mean is not None and var is not None and means is not None and variances is not None:
+        """Several groups in this rank."""
+        mean, var = self.running_mean, self.running_var
+        stats = None if mean is None or var is None else torch.stack([mean, var]).unsqueeze(1).repeat(1, groups, 1)
+        out = (self._in_turn if x.device.type == "cpu" else self._as_channels)(x, groups, stats)
+        if mean is not None and var is not None and stats is not None:
             # Every rank holds the same number of groups: the mean over all groups is the mean of the ranks' means.
-            stats = _mean_over_ranks_no_grad(torch.stack([means, variances]).view(2, groups, channels).mean(1))
+            stats = _mean_over_ranks_no_grad(stats.mean(1))
             # ``.data``: an ungrouped pass keeps both for its gradient, which reads neither but refuses a new version.
             mean.data.copy_(stats[0])
             var.data.copy_(stats[1])
             self._count()
-        out = out.reshape(rows, groups, channels, *rest)
+        return out
+
+    def _in_turn(self, x: Tensor, groups: int, stats: Tensor | None) -> Tensor:
+        """One group after another: on a CPU calls cost nothing, and the copies of the other way four times as much.
+
+        256 x 32 x 32 x 32 in two to 32 groups, channels-last, forward and backward: 14 ms, and 48 to 57.
+        """
+        order = torch.arange(len(x)).view(-1, groups).mT.flatten() if self.interleaved else None
+        parts = (x if order is None else x[order]).chunk(groups)
+        means, variances = ([None] * groups,) * 2 if stats is None else (stats[0].unbind(), stats[1].unbind())
+        own = zip(parts, means, variances, strict=True)
+        out = torch.cat([self._normalised(part, self.weight, self.bias, mean, var) for part, mean, var in own])
+        return out if order is None else out[order.argsort()]
+
+    def _as_channels(self, x: Tensor, groups: int, stats: Tensor | None) -> Tensor:
+        """Groups become channels, so that one native call normalises all of them."""
+        rows, channels, rest = len(x) // groups, x.shape[1], x.shape[2:]
+        if not self.interleaved:
+            x = x.reshape(groups, rows, channels, *rest).transpose(0, 1)
+        wide = x.reshape(rows, groups * channels, *rest)
+        weight = None if self.weight is None else self.weight.repeat(groups)
+        bias = None if self.bias is None else self.bias.repeat(groups)
+        mean, var = (None, None) if stats is None else (stats[0].flatten(), stats[1].flatten())
+        out = self._normalised(wide, weight, bias, mean, var).reshape(rows, groups, channels, *rest)
         return (out if self.interleaved else out.transpose(0, 1)).reshape(rows * groups, channels, *rest)
+
+    def _normalised(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None
+    ) -> Tensor:
+        """By its own statistics, which move ``mean`` and ``var``."""
+        return F.batch_norm(x, mean, var, weight, bias, True, self.momentum or 0.0, self.eps)
 
     def _across(self, x: Tensor, ranks: int) -> Tensor:
         """One group over ``ranks`` neighbouring ranks, of different numbers of rows if it is all of them."""

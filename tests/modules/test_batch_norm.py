@@ -26,6 +26,24 @@ def test_interleaved_groups_deal_rows_in_turn(group: int) -> None:
     torch.testing.assert_close(norm.running_var, wanted, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize("dealt", [True, False])
+def test_groups_in_turn_are_groups_as_channels(dealt: bool, tracked: bool) -> None:
+    """The way of a CPU and that of a GPU."""
+    norm = convert(nn.BatchNorm2d(3).double(), 2, interleaved=dealt)
+    found = []
+    for way in (norm._in_turn, norm._as_channels):
+        x = ROWS.to(memory_format=torch.channels_last, copy=True).requires_grad_()
+        stats = torch.ones(2, 3, 3, dtype=torch.float64) if tracked else None
+        out = way(x, 3, stats)
+        gradients = torch.autograd.grad(out.pow(3).sum(), [x, norm.weight, norm.bias])
+        found.append([out, *gradients, *([stats] if tracked else [])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert not tracked or (found[0][-1] != 1).all()
+
+
 def refused() -> str:
     try:
         interleaved(2)(ROWS)
