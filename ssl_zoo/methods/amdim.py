@@ -37,8 +37,7 @@ class AMDIM(Method):
         layers: Of the backbone, counted from the end: -1 is the last.
         grids: Largest side of the map of each layer; null: as it is.
         comparisons: Pairs of levels (source, target).
-        clip: Soft limit of the scores; null: none.
-        penalty: Of the mean squared score, before the limit.
+        clip, penalty: Soft limit of the scores (null: none), and the weight of their mean square before it.
         classifiers: Train the authors' two classifiers on detached features inside the method (without their dropout);
             needs labels. The zoo's probes do without.
 

@@ -85,8 +85,7 @@ class CLAE(Method):
         self.contrast = BASES[base]
         self.temperature = temperature
         self.epsilon, self.strength = epsilon, strength
-        self.repeat_anchor = repeat_anchor
-        self.grad_cache = grad_cache
+        self.repeat_anchor, self.grad_cache = repeat_anchor, grad_cache
 
     @property
     def network(self) -> nn.Module:

@@ -78,9 +78,7 @@ class DeepClusterV2(Method):
         self.banks = banks
         start = torch.stack([torch.arange(samples) % count for count in clusters])  # before any clustering: in turn
         self.register_buffer("assignments", start)
-        self.temperature = temperature
-        self.iterations = iterations
-        self.scope = scope
+        self.temperature, self.iterations, self.scope = temperature, iterations, scope
         self.uniform_loss = sum(map(math.log, clusters)) / len(clusters)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

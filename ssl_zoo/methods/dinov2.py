@@ -42,8 +42,7 @@ class DINOv2(TeacherEvaluated, Method):
         masks: Which patches are hidden: :class:`ssl_zoo.modules.masking.block.StratifiedMasks`.
         patch_projector: The patches' own head; None: they share ``projector``.
         centring: ``sinkhorn`` or ``centre``.
-        temperature: Of the student, > 0.
-        teacher_temperature: Of the teacher, > 0; raised step by step.
+        temperature, teacher_temperature: Of the student, and of the teacher, raised step by step.
         iterations: Of Sinkhorn-Knopp.
         centre_momentum: In [0, 1).
         class_weight, patch_weight, koleo_weight: Of the losses.

@@ -43,8 +43,7 @@ class IBOT(TeacherEvaluated, Method):
             head has one of its own for them.
         temperature: Of the student, > 0.
         teacher_temperature, patch_temperature: Of the teacher's class tokens and patches, > 0; once an epoch.
-        centre_momentum, patch_centre_momentum: In [0, 1).
-        class_weight, patch_weight: Of the two losses.
+        centre_momentum, patch_centre_momentum, class_weight, patch_weight: Of the two centres and of the two losses.
         mask_start: Epoch before which nothing is hidden, and from which ``patch_temperature`` counts (Swin: 50).
         momentum: Of the teacher; updated after the optimizer's step, from the new weights.
     """

@@ -40,8 +40,7 @@ class SpCL(Method):
         temperature: > 0.
         memory_momentum: Weight of the *old* row of the memory, in [0, 1].
         eps, eps_gap: Radius of DBSCAN, and how much smaller and larger those of the criteria are.
-        min_samples: Of a dense place.
-        k1, k2: Of the k-reciprocal distance.
+        min_samples, k1, k2: Of a dense place; neighbours of the k-reciprocal distance and of its average.
         instances: Samples of one pseudo label that follow one another in the order; None: any order.
         source: Whether labelled samples are a source domain.
     """
