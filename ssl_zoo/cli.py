@@ -6,14 +6,13 @@ Everything is checked before Hydra makes a folder: names and folders first, with
 from __future__ import annotations
 
 import functools
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import config
 from ssl_zoo.errors import ConfigError
@@ -149,69 +148,10 @@ def _check_training(cfg: DictConfig) -> None:
 
 
 def _train_job(cfg: DictConfig) -> Any:
-    """Build, then train here or in one process per device; returns the probe's accuracy for sweepers."""
-    from hydra.core.hydra_config import HydraConfig
+    from ssl_zoo import training
 
-    from ssl_zoo import trainer, worker
-    from ssl_zoo.callbacks.checkpoint import Terminated
-
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
-    made = not any(path.name != ".hydra" for path in run_dir.iterdir())
-    try:
-        trainer.check_devices(cfg)
-        run_dir, finished = _choose_run(cfg, run_dir, made)
-        if finished:
-            return 0
-        built = worker.build_run(cfg)
-    except ConfigError:
-        if made:
-            _remove_made(run_dir)
-        raise
-    worker.write_config(cfg, run_dir)
-    worker.write_record(cfg, run_dir)
-    if trainer.devices_of(cfg) * cfg.trainer.num_nodes > 1:
-        del built
-        return worker.launch(cfg, run_dir)
-    try:
-        numbers = worker.run(cfg, run_dir, built)
-    except Terminated as error:
-        print(error, file=sys.stderr)
-        return worker.TERMINATED
-    return numbers.get("probe/top1", numbers.get("knn/top1"))
-
-
-def _choose_run(cfg: DictConfig, run_dir: Path, made: bool) -> tuple[Path, bool]:
-    """Fill in ``run_dir`` and ``resume``; the folder to work in, and whether its run is finished already."""
-    from ssl_zoo import worker
-
-    with open_dict(cfg):
-        cfg.run_dir = str(run_dir)
-        if cfg.resume == "auto":
-            found = worker.find_run(cfg, run_dir)
-            cfg.resume = None
-            if found is not None:
-                if found != run_dir and made:
-                    _remove_made(run_dir)
-                run_dir = found
-                cfg.run_dir = str(run_dir)
-                if worker.is_finished(run_dir):
-                    print(f"{run_dir} is finished already: nothing to do (resume=null starts a new run)")
-                    return run_dir, True
-                last = run_dir / "checkpoints" / "last.ckpt"
-                cfg.resume = str(last) if last.is_file() else None
-        elif cfg.resume is not None and Path(cfg.resume).is_dir():
-            cfg.resume = str(Path(cfg.resume) / "checkpoints" / "last.ckpt")
-    return run_dir, False
-
-
-def _remove_made(run_dir: Path) -> None:
-    """Remove a run folder that this start made and that holds nothing yet, and parents that are empty then."""
-    shutil.rmtree(run_dir, ignore_errors=True)
-    for parent in list(run_dir.parents)[:3]:
-        if parent == Path.cwd() or not parent.is_dir() or any(parent.iterdir()):
-            return
-        parent.rmdir()
+    status, objective = training.train(cfg)
+    return objective if objective is not None else status
 
 
 def _evaluate_job(cfg: DictConfig) -> Any:
