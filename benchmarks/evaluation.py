@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
 from ssl_zoo.benchmarks.timing import peak_memory
-from ssl_zoo.evaluation.knn import knn_predict
 from ssl_zoo.evaluation.linear import fit
+from ssl_zoo.knn import knn_predict
 
 CLASSES, WIDTH = 10, 512
 K, TEMPERATURE = 200, 0.1

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from ssl_zoo import build, config, worker
+from ssl_zoo import build, config, launch, runs
 from ssl_zoo.errors import ConfigError
 
 DEFAULTS = {
@@ -86,7 +86,7 @@ def point(run_dir: Path, value: float, candidates: int | None = None) -> Point:
     Raises:
         ConfigError: If the run has recorded no loss or no accuracy.
     """
-    cfg = OmegaConf.to_container(OmegaConf.load(run_dir / worker.CONFIG))
+    cfg = OmegaConf.to_container(OmegaConf.load(run_dir / runs.CONFIG))
     assert isinstance(cfg, dict)
     with (run_dir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -104,15 +104,9 @@ def point(run_dir: Path, value: float, candidates: int | None = None) -> Point:
 
 def train(cfg: DictConfig, run_dir: Path) -> None:
     """One run in this process, unless the folder holds it already."""
-    if worker.is_finished(run_dir):
-        return
-    cfg.run_dir = str(run_dir)
     config.quick_check(cfg)
     build.check_signatures(cfg)
-    built = worker.build_run(cfg)
-    worker.write_config(cfg, run_dir)
-    worker.write_record(cfg, run_dir)
-    worker.run(cfg, run_dir, built)
+    launch.train_in(run_dir, cfg)
 
 
 def sweet_spot(points: Sequence[Point]) -> str:

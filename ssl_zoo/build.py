@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import inspect
-import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_warn
 
-from ssl_zoo import teachers
+from ssl_zoo import __version__, bounds, runs, teacher_record, trust
 from ssl_zoo.config import plain
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.methods.base import Method
 from ssl_zoo.modules import grad_cache
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.optim.clipping import Clip
-from ssl_zoo.signatures import argument_problems, locate, problems, views_problem
+from ssl_zoo.ranges import Size
+from ssl_zoo.signatures import argument_problems, fits, locate, problems, views_problem
 from ssl_zoo.trainer import devices_of, make_trainer
 
+if TYPE_CHECKING:
+    from ssl_zoo.methods.base import Method  # methods may read teachers, which are built here
 
-def check_signatures(cfg: DictConfig) -> None:
-    """Bind every ``_target_`` to its signature and count the views that the method needs; all problems at once."""
-    config = plain(cfg)
+# What networks and libraries raise on settings that make no sense to them; in a file they were trained with, so that
+# such settings are a fault of the file. Where a user typed them, the error is shown as it is.
+FAULTS = (
+    TypeError, ValueError, AttributeError, LookupError, RuntimeError, AssertionError, ArithmeticError, MemoryError,
+    OSError, OmegaConfBaseException,
+)  # fmt: skip
+
+
+def check_signatures(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> None:
+    """Bind every ``_target_`` to its signature and count the views that the method needs; all problems at once.
+
+    Args:
+        resolved: The same in plain containers, where that is known already.
+    """
+    config = plain(cfg) if resolved is None else resolved
     found = list(problems(config))
     found += argument_problems(make_trainer, config["trainer"], "trainer", partial=True)
     if config["trainer"].get("clip"):
@@ -89,7 +105,7 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
             f"method {cls.__name__} needs labels and data._target_'s training set has none; "
             "use a labelled data set, or a method that needs no labels"
         )
-    teachers.embed(cfg)
+    teacher_record.embed(cfg)
     torch.manual_seed(cfg.seed)
     wanted = {"data_info": info} if "data_info" in inspect.signature(cls).parameters else {}
     method: Method = _build(cfg.method, "method", **wanted)
@@ -125,57 +141,92 @@ def _check_chunks(cfg: DictConfig, method: Method, info: DataInfo) -> None:
         )
 
 
-def run_record(cfg: DictConfig, hashed: str, info: DataInfo) -> dict[str, Any]:
-    """What a checkpoint says of its run, in plain containers only."""
-    from ssl_zoo import __version__
+def run_record(cfg: DictConfig, record: runs.Record, info: DataInfo) -> dict[str, Any]:
+    """What a checkpoint says of its run, in plain containers only: enough to continue, build and judge it anywhere."""
+    return {
+        "config": plain(cfg),
+        "identity": record.identity,
+        "hash": record.hash,
+        "resolved": record.resolved,
+        "length": record.length,
+        "data": record.data,
+        "version": __version__,
+        "data_info": dict(vars(info)),
+    }
 
-    return {"config": plain(cfg), "hash": hashed, "version": __version__, "data_info": dict(vars(info))}
 
+def load_method(path: str | Path, trusted: Iterable[str] | None = ()) -> tuple[Method, DictConfig, dict[str, Any]]:
+    """The trained method of a checkpoint, on the CPU and in eval mode; its configuration; the checkpoint itself.
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of ours, tensors and plain containers only.
+    The configuration is what :func:`ssl_zoo.trust.inert` leaves of it, with ``trust`` as it is given here.
 
     Args:
-        path: A ``.ckpt`` file, or a run folder with ``checkpoints/last.ckpt``.
+        path: As :func:`ssl_zoo.runs.find` takes it.
+        trusted: Packages whose classes it may name, besides the project's own.
 
     Raises:
-        ConfigError: If there is no such file, it is damaged, or it was not written by ssl_zoo.
+        ConfigError: If the checkpoint is damaged, names what it may not, asks for more than it holds, or is of another
+            architecture than it says.
     """
-    file = Path(path)
-    if file.is_dir():
-        own = file / "checkpoints" / "last.ckpt"  # runs of the evaluation may lie below
-        found = [own] if own.is_file() else sorted(file.rglob("last.ckpt"))
-        if not found:
-            raise ConfigError(f"checkpoint={path}: no last.ckpt anywhere below this folder; is it a run folder?")
-        file = found[-1]
-    if not file.is_file():
-        raise ConfigError(f"checkpoint={path}: there is no such file; wanted a .ckpt file or a run folder")
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"checkpoint={file}: cannot be read as a checkpoint ({reason})") from None
-    if not isinstance(checkpoint, dict) or "ssl_zoo" not in checkpoint:
-        raise ConfigError(
-            f"checkpoint={file}: not written by ssl_zoo (no 'ssl_zoo' record in it); "
-            "start from foreign weights with backbone.weights=FILE"
-        )
-    return checkpoint
-
-
-def load_method(path: str | Path) -> tuple[Method, DictConfig, dict[str, Any]]:
-    """The trained method of a checkpoint, on the CPU and in eval mode; its configuration; the checkpoint itself."""
-    checkpoint = read_checkpoint(path)
-    cfg = OmegaConf.create(checkpoint["ssl_zoo"]["config"])
-    assert isinstance(cfg, DictConfig)
-    # The encoder's weights are in the checkpoint: the file that they once started from may be gone.
-    if "weights" in cfg.backbone:
-        cfg.backbone.weights = cfg.method.backbone.weights = None
-    if cfg.method.get("teacher"):
-        cfg.method.teacher.pretrained = False
-    method = build_method(cfg, DataInfo(**checkpoint["ssl_zoo"]["data_info"]))
-    load_state(method, checkpoint["state_dict"], str(path))
+    checkpoint = runs.read_checkpoint(path)
+    said, where, names = checkpoint["ssl_zoo"], f"checkpoint={path}", trust.packages(trusted)
+    config = {**trust.inert(trust.read(said["config"], where, names)), "trust": list(names)}
+    _check_parts(config, where)
+    cfg = OmegaConf.create(config)
+    method = build_from_file(cfg, said["data_info"], checkpoint["state_dict"], where)
+    with _faults_of(where):
+        load_state(method, checkpoint["state_dict"], str(path))
     return method.eval(), cfg, checkpoint
+
+
+def _check_parts(config: dict[str, Any], where: str) -> None:
+    """What is read by name of a stored configuration, for any purpose."""
+    parts = ("method", "backbone", "data", "trainer", "batch_norm")
+    wrong = [key for key in parts if not isinstance(config.get(key), dict)]
+    data = {} if wrong else config["data"]
+    wrong += [f"data.{key}" for key in ("image_size", "channels") if data and not fits(data.get(key), Size)]
+    wrong += ["batch_norm.group"] if not wrong and not fits(config["batch_norm"].get("group"), Size | None) else []
+    if wrong:
+        raise ConfigError(f"{where}: its configuration cannot be used: {wrong[0]} is missing or makes no sense")
+
+
+def build_from_file(cfg: DictConfig, info: Any, state: dict[str, Any] | None, where: str) -> Method:
+    """The method of a configuration out of a file that :func:`ssl_zoo.trust.read` has let pass.
+
+    Args:
+        info: What the file says of its data.
+        state: The weights in the file: nothing is made that these cannot fill. None: they are in another file, which
+            bounds what is made while it is read.
+        where: What to call the file in messages.
+    """
+    found = list(problems(plain(cfg).get("method")))
+    if found:
+        raise ConfigError(f"{where}: its configuration cannot be used: " + "\n".join(found))
+    budget: AbstractContextManager[Any] = nullcontext() if state is None else bounds.Budget(state, where)
+    with _faults_of(where), budget:
+        return build_method(cfg, bounds.data_info(info, where))
+
+
+@contextmanager
+def _faults_of(where: str) -> Iterator[None]:
+    """Settings that make no sense are a fault of the file that they are in, and a sentence."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if where in text else f"{where}: cannot be built as it says: {text}") from error
+    except FAULTS as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ConfigError(f"{where}: cannot be built as it says ({type(error).__name__}: {reason})") from error
+
+
+def build_data_from_file(cfg: DictConfig) -> DataModule:
+    """The data module of a configuration of which a part is a file's: wrong types and numbers are a sentence too."""
+    found = list(problems(plain(cfg.data), "data"))
+    if found:
+        raise ConfigError("\n".join(found))
+    with _faults_of("data"):
+        return build_data(cfg)
 
 
 def load_state(method: Method, state: dict[str, Any], path: str) -> None:
@@ -183,9 +234,12 @@ def load_state(method: Method, state: dict[str, Any], path: str) -> None:
     own = method.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     tensors = [name for name in own.keys() & state.keys() if isinstance(own[name], torch.Tensor)]
-    shaped = [name for name in tensors if own[name].shape != state[name].shape]
+    shaped = [name for name in tensors if own[name].shape != getattr(state[name], "shape", None)]
     if missing or extra or shaped:
-        lines = [f"{name}: got {list(state[name].shape)}, wanted {list(own[name].shape)}" for name in shaped[:3]]
+        lines = [
+            f"{name}: got {list(getattr(state[name], 'shape', []))}, wanted {list(own[name].shape)}"
+            for name in shaped[:3]
+        ]
         lines += [f"{name}: not in the checkpoint" for name in missing[:3]]
         lines += [f"{name}: not in this model" for name in extra[:3]]
         raise ConfigError(

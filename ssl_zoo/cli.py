@@ -5,17 +5,17 @@ Everything is checked before Hydra makes a folder: names and folders first, with
 
 from __future__ import annotations
 
-import functools
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo import config
-from ssl_zoo.errors import ConfigError
+from ssl_zoo import composing, config, jobs, sweeps, tracking, words
+from ssl_zoo.errors import ConfigError, nearest
 
 COMMANDS = {
     "train": "train a method: ssl-zoo train method=byol data=cifar10",
@@ -28,15 +28,13 @@ COMMANDS = {
     "bench": "time it beside other libraries: ssl-zoo bench [NAME ...] [quick=true] [out=bench.json] [root=DIR]",
     "pack": "put a data set into one file: ssl-zoo pack data=folder data.root=DIR out=FILE.pack",
 }
+FULL_ERROR = "HYDRA_FULL_ERROR"
+INTERRUPTED = 130
 # ssl-zoo report NAME RUN [key=value ...]: draws for a run folder or a checkpoint and returns the path of the picture.
 REPORTS = {
     "attention": "ssl_zoo.report.attention.attention",
     "reconstruction": "ssl_zoo.report.reconstruction.reconstruction",
 }
-# Hydra answers these itself, without running a job.
-ASKS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
-
-VALUED = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p")
 
 
 def train(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +44,7 @@ def train(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """``python evaluate.py``."""
-    return _with_hydra("evaluate", _evaluate_job, list(sys.argv[1:] if argv is None else argv), lambda cfg: None)
+    return _with_hydra("evaluate", _evaluate_job, list(sys.argv[1:] if argv is None else argv), lambda *_: None)
 
 
 def entry(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +55,7 @@ def entry(argv: Sequence[str] | None = None) -> int:
         print("ssl-zoo COMMAND [key=value ...]\n" + "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items()))
         return 0
     if command not in COMMANDS:
-        return _fail(ConfigError(f"ssl-zoo {command}: no such command; {config.nearest(command, COMMANDS)}"))
+        return _fail(ConfigError(f"ssl-zoo {command}: no such command; {nearest(command, COMMANDS)}"))
     hydras: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate}  # with its own --help
     own: dict[str, Callable[[list[str]], int]] = {
         "pseudo-label": _pseudo_label,
@@ -82,80 +80,81 @@ def _fail(error: ConfigError) -> int:
     return 1
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Options of Hydra's (with their values) and overrides; Hydra itself wants them in this order."""
-    options: list[str] = []
-    overrides: list[str] = []
-    rest = iter(argv)
-    for word in rest:
-        (options if word.startswith("-") else overrides).append(word)
-        if word in VALUED:
-            options += [value for value in [next(rest, None)] if value is not None]
-    return options, overrides
-
-
-def _search_path(options: Sequence[str]) -> list[str]:
-    """``--config-dir X`` as the override that it stands for."""
-    joined = [word for option in options for word in option.split("=", 1)]
-    found = [value for key, value in zip(joined, joined[1:], strict=False) if key in ("--config-dir", "-cd")]
-    return [f"hydra.searchpath=[{','.join(f'file://{Path(value).absolute()}' for value in found)}]"] if found else []
-
-
-def _with_hydra(
-    name: str, job: Callable[[DictConfig], Any], argv: list[str], check: Callable[[DictConfig], None]
-) -> int:
-    options, overrides = _split(argv)
-    several = any(word in ("-m", "--multirun") for word in options)
+def _with_hydra(name: str, function: jobs.Function, argv: list[str], judge: sweeps.Judge) -> int:
+    sweep = None
     try:
-        if not any(word.partition("=")[0] in ASKS for word in options):
-            given = [*_search_path(options), *overrides]
-            for one in config.expand(given) if several else [given]:
-                check(config.load(one, name))
+        options, overrides = words.split(argv)
+        if not any(word.partition("=")[0] in words.ASKS for word in options):
+            given = [*words.search_path(options), *overrides]
+            with composing.composer(name) as composer:
+                if words.are_several(options, overrides):
+                    sweep = sweeps.plan(given, composer)
+                    sweeps.check(sweep, composer, judge)
+                    overrides += sweep.added
+                else:
+                    judge(composer.load(given), None)
     except ConfigError as error:
         return _fail(error)
-    status = 0
+    job = jobs.Job(function)
+    status, problem = _run_hydra(name, job, [*options, *overrides])
+    ended = job.gather()
+    failed = jobs.failures(ended, sweep) if sweep else None
+    for line in (problem, failed):
+        if line and not (line == problem and failed and jobs.all_failed(ended)):  # the jobs say why
+            print(f"error: {line}", file=sys.stderr)
+    statuses = [one.status for one in ended]
+    if sweep and sweep.searches and 0 in statuses:
+        return status  # a trial that failed is a result of the search
+    return max([status, *statuses])
 
-    @functools.wraps(job)
-    def outcome(cfg: DictConfig) -> Any:
-        nonlocal status
-        try:
-            result = job(cfg)
-        except ConfigError as error:
-            result = _fail(error)
-        if not isinstance(result, int):
-            return result  # a sweeper's objective
-        status = max(status, result)
-        return None
 
-    held, sys.argv = sys.argv, [f"{name}.py", *options, *overrides]
+def _run_hydra(name: str, job: jobs.Job, argv: list[str]) -> tuple[int, str | None]:
+    """Hand over to Hydra.
+
+    Returns:
+        The exit status of what went wrong outside of the jobs, and what it was; 0 and None, where nothing did.
+    """
+    held, full = sys.argv, os.environ.get(FULL_ERROR)
+    sys.argv = [f"{name}.py", *argv]
+    os.environ[FULL_ERROR] = "1"  # Hydra raises then, in place of printing a traceback and ending the process
     try:
-        hydra.main(version_base="1.3", config_path="pkg://ssl_zoo.conf", config_name=name)(outcome)()
+        hydra.main(version_base="1.3", config_path="pkg://ssl_zoo.conf", config_name=name)(job)()
+    except jobs.Stopped:
+        return 0, None  # the job has said so
+    except KeyboardInterrupt:
+        return INTERRUPTED, "stopped by SIGINT"
+    except Exception as error:
+        if full == "1":
+            traceback.print_exc()
+        return 1, composing.told(error)
     finally:
         sys.argv = held
-    return status
+        os.environ.pop(FULL_ERROR)
+        if full is not None:
+            os.environ[FULL_ERROR] = full
+    return 0, None
 
 
-def _check_training(cfg: DictConfig) -> None:
+def _check_training(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> None:
     if cfg.run_dir is not None:
         raise ConfigError(
             f"run_dir={cfg.run_dir}: it is filled in when the run starts; choose the folder with "
             f"hydra.run.dir={cfg.run_dir}"
         )
-    config.quick_check(cfg)
+    config.quick_check(cfg, resolved)
+    tracking.check(cfg)
     from ssl_zoo import build
 
-    build.check_signatures(cfg)
+    build.check_signatures(cfg, resolved)
 
 
-def _train_job(cfg: DictConfig) -> Any:
+def _train_job(cfg: DictConfig) -> tuple[int, float | None]:
     from ssl_zoo import training
 
-    status, objective = training.train(cfg)
-    return objective if objective is not None else status
+    return training.train(cfg)
 
 
-def _evaluate_job(cfg: DictConfig) -> Any:
-    from ssl_zoo import worker
+def _evaluate_job(cfg: DictConfig) -> tuple[int, None]:
     from ssl_zoo.callbacks.checkpoint import Terminated
     from ssl_zoo.evaluation.run import run
 
@@ -163,8 +162,8 @@ def _evaluate_job(cfg: DictConfig) -> Any:
         run(cfg)
     except Terminated as error:  # a protocol that trains
         print(error, file=sys.stderr)
-        return worker.TERMINATED
-    return 0
+        return error.status, None
+    return 0, None
 
 
 def _pseudo_label(argv: list[str]) -> int:
@@ -187,11 +186,15 @@ def _export(argv: list[str]) -> int:
     from ssl_zoo.export import export
 
     given = dict(word.partition("=")[::2] for word in argv)
-    unknown = [key for key in given if key not in ("run", "format", "out")]
+    known = ("run", "format", "out", "trust")
+    unknown = [key for key in given if key not in known]
     if unknown or "run" not in given:
-        hint = config.nearest(unknown[0], ["run", "format", "out"]) if unknown else "run=RUN_FOLDER is missing"
-        raise ConfigError(f"ssl-zoo export run=RUN format=torchvision|timm|safetensors [out=FILE]: {hint}")
-    print(export(given["run"], given.get("format", "safetensors"), given.get("out")))
+        hint = nearest(unknown[0], known) if unknown else "run=RUN_FOLDER is missing"
+        raise ConfigError(
+            f"ssl-zoo export run=RUN format=torchvision|timm|safetensors [out=FILE] [trust=[PACKAGE]]: {hint}"
+        )
+    trust = [name for name in given.get("trust", "").strip("[]").split(",") if name]
+    print(export(given["run"], given.get("format", "safetensors"), given.get("out"), trust))
     return 0
 
 
@@ -224,7 +227,7 @@ def _report(argv: list[str]) -> int:
 
     usage = f"ssl-zoo report {'|'.join(REPORTS)} RUN [key=value ...]"
     if not argv or argv[0] not in REPORTS:
-        raise ConfigError(f"{usage}: which picture? {config.nearest(argv[0] if argv else '', REPORTS)}")
+        raise ConfigError(f"{usage}: which picture? {nearest(argv[0] if argv else '', REPORTS)}")
     if len(argv) < 2:
         raise ConfigError(f"{usage}: RUN is missing, a run folder or a checkpoint")
     draw = locate(REPORTS[argv[0]])

@@ -1,154 +1,49 @@
-"""Compose a configuration and find everything wrong with it, before torch is imported and before a folder is made."""
+"""Everything wrong with a configuration, before torch is imported and before a folder is made; its hash."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.composing import load as load
+from ssl_zoo.durations import seconds
+from ssl_zoo.errors import ConfigError
 
-# What does not change the numbers of a run: two configurations that differ only here continue one another.
-NOT_IN_HASH = ("run_dir", "resume", "report", "evaluate_every", "callbacks", "logger", "card", "recipe", "expected")
-NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache_size")
+# What decides the numbers of a run: two configurations that agree here continue one another. Length, devices, loggers,
+# callbacks and paths are not among it.
+IN_HASH = ("seed", "method", "backbone", "data", "augmentation", "optimizer", "batch_norm", "pretrained")
+IN_TRAINER_HASH = ("accumulate", "clip", "precision")
+NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache_size", "changed")
 # What is read by name before anything is built: must be settings, settings or null, a list.
 SETTINGS = (
     "backbone", "batch_norm", "trainer", "optimizer", "method", "recipe", "data", "augmentation", "augmentation.eval",
 )  # fmt: skip
 OPTIONAL = ("callbacks", "logger", "data.layout", "trainer.clip", "augmentation.normalize")
 LISTS = ("augmentation.views", "augmentation.eval.ops")
-IN_TRAINER_HASH = ("max_epochs", "max_steps", "accumulate", "clip", "precision")
 
 
-@contextmanager
-def _hydra() -> Iterator[Any]:
-    held = GlobalHydra.instance().is_initialized()
-    if not held:
-        initialize_config_module("ssl_zoo.conf", version_base="1.3")
-    try:
-        yield GlobalHydra.instance().config_loader()
-    finally:
-        if not held:
-            GlobalHydra.instance().clear()
-
-
-def expand(argv: Sequence[str]) -> list[list[str]]:
-    """All jobs of a sweep: the overrides of each, in the order in which Hydra runs them."""
-    parsed = _parse(argv)
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [raw]
-        for o, raw in zip(parsed, argv, strict=True)
-    ]
-    return [list(job) for job in itertools.product(*choices)]
-
-
-def _parse(argv: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(argv))
-    except OverrideParseException as error:
-        first = str(error).splitlines()[0]
-        advice = "write key=value, with quotes around spaces"
-        raise ConfigError(f"cannot read {error.override!r}: {first}; {advice}") from None
-
-
-def load(argv: Sequence[str], name: str = "train") -> DictConfig:
-    """Compose the configuration ``name`` with overrides; a :class:`ConfigError` lists every wrong name at once."""
-    parsed = _parse(argv)
-    with _hydra() as loader:
-        search = [raw for o, raw in zip(parsed, argv, strict=True) if o.key_or_group == "hydra.searchpath"]
-        known = loader.list_groups("")
-        problems, groups, values = [], [], []
-        for override, raw in zip(parsed, argv, strict=True):
-            key = override.key_or_group
-            if key.startswith("hydra"):
-                groups.append(raw)
-            elif key in known and not isinstance(override.value(), dict):
-                # The loader does not know the names in folders of a search path: composing judges them.
-                problem = None if search else _group_problem(loader, key, override)
-                problems += [problem] if problem else []
-                groups += [] if problem else [raw]
-            else:
-                values.append((override, raw))
-        base = _compose(name, groups)
-        problems += [p for o, _ in values if (p := _key_problem(loader, base, o))]
-        if problems:
-            raise ConfigError("\n".join(problems))
-        return _compose(name, groups + [raw for _, raw in values])
-
-
-def _compose(name: str, overrides: list[str]) -> DictConfig:
-    try:
-        return compose(name, overrides, return_hydra_config=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_hydra_message(error)) from None
-
-
-def _hydra_message(error: Exception) -> str:
-    """What Hydra says, less its advice about stack traces."""
-    missing = getattr(error, "missing_cfg_file", None)
-    if missing:
-        group, _, choice = str(missing).rpartition("/")
-        return f"{group}={choice}: there is no such {group}; {nearest(choice, getattr(error, 'options', None) or [])}"
-    lines = [line for line in str(error).splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return " ".join(line.strip() for line in lines)
-
-
-def _group_problem(loader: Any, group: str, override: Override) -> str | None:
-    value = override.value()
-    if override.is_delete():
-        return None
-    if value is None:
-        options = ", ".join(loader.get_group_options(group))
-        return f"{group}=null: a group wants one of its files, {options}; leave {group} out for its default"
-    for choice in map(str, value if isinstance(value, list) else [value]):  # callbacks=[nan_guard,progress]
-        inner, _, name = choice.rpartition("/")  # optimizer=simclr/large
-        if name not in loader.get_group_options(f"{group}/{inner}".rstrip("/")):
-            return f"{group}={choice}: there is no such {group}; {nearest(choice, loader.get_group_options(group))}"
-    return None
-
-
-def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | None:
-    if override.is_add() or override.is_force_add():
-        return None
-    node: Any = base
-    parts = override.key_or_group.split(".")
-    for depth, part in enumerate(parts):
-        if isinstance(node, ListConfig):
-            return None  # Hydra itself names a wrong list index
-        if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118  (`in` denies "???")
-            names = list(map(str, node.keys())) if isinstance(node, DictConfig) else []
-            names += loader.list_groups("") if depth == 0 else []
-            where = ".".join(parts[:depth]) or "the configuration"
-            return f"{override.key_or_group}: {where} has no {part!r}; {nearest(part, names)}"
-        node = node._get_node(part)
-        if depth + 1 < len(parts) and node._is_interpolation():
-            node = node._dereference_node()
-    return None
-
-
-def quick_check(cfg: DictConfig) -> None:
+def quick_check(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> None:
     """Everything that needs neither torch nor a look into files: folders, divisibility, ranges.
+
+    Args:
+        resolved: The same in plain containers, where it is known already that every reference resolves.
 
     Raises:
         ConfigError: With one line per problem, each naming the key, what it got, what it wants and a fix.
     """
-    problems = [*_resolve_problems(cfg)] or [*_structure_problems(cfg)]
+    problems = [] if resolved is not None else [*_resolve_problems(cfg)]
+    problems = problems or [*_structure_problems(plain(cfg) if resolved is None else resolved)]
     if not problems:
         checks = (
             _batch_problems, _length_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems,
+            _objective_problems,
         )  # fmt: skip
         problems = [problem for check in checks for problem in check(cfg)]
     if problems:
@@ -168,22 +63,24 @@ def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
     yield from found.values()
 
 
-def _structure_problems(cfg: DictConfig) -> Iterator[str]:
-    entries = [f"{group}.{key}" for group in ("callbacks", "logger") for key in _keys(cfg.get(group))]
+def _structure_problems(values: dict[str, Any]) -> Iterator[str]:
+    entries = [f"{group}.{key}" for group in ("callbacks", "logger") for key in _keys(values.get(group))]
     wanted: dict[str, tuple[tuple[type, ...], str]] = {path: ((dict,), "settings (key: value)") for path in SETTINGS}
     wanted |= {path: ((dict, type(None)), "settings (key: value), or null") for path in (*OPTIONAL, *entries)}
     wanted |= {path: ((list,), "a list") for path in LISTS}
     for path, (kinds, words) in wanted.items():
-        parent = OmegaConf.select(cfg, path.rpartition(".")[0]) if "." in path else cfg
-        if isinstance(parent, DictConfig):
-            value = parent.get(path.rpartition(".")[2])
-            value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        *above, last = path.split(".")
+        parent: Any = values
+        for part in above:
+            parent = parent.get(part) if isinstance(parent, dict) else None
+        if isinstance(parent, dict):
+            value = parent.get(last)
             if not isinstance(value, kinds):
                 yield f"{path}={value!r}: wanted {words}, got {type(value).__name__}"
 
 
 def _keys(node: Any) -> list[str]:
-    return list(map(str, node)) if isinstance(node, DictConfig) else []
+    return list(map(str, node)) if isinstance(node, dict) else []
 
 
 def _positive(cfg: DictConfig, path: str) -> Iterator[str]:
@@ -236,6 +133,9 @@ def _group_problems(cfg: DictConfig) -> Iterator[str]:
 def _length_problems(cfg: DictConfig) -> Iterator[str]:
     if cfg.trainer.max_epochs == cfg.trainer.max_steps == -1:
         yield "trainer.max_epochs=-1 and trainer.max_steps=-1: the run has no end; set one of them"
+    limit = cfg.trainer.get("max_time")
+    if limit is not None and not seconds(str(limit)):
+        yield f"trainer.max_time={limit}: wanted a time above 0 as HH:MM:SS, DD:HH:MM:SS or D-HH:MM:SS, or null"
 
 
 def _compile_problems(cfg: DictConfig) -> Iterator[str]:
@@ -275,6 +175,11 @@ def _data_problems(cfg: DictConfig) -> Iterator[str]:
         yield f"data.root={root}: found no {wanted} in {path.absolute()}; {layout.hint}"
 
 
+def _objective_problems(cfg: DictConfig) -> Iterator[str]:
+    if not isinstance(cfg.objective, (str, type(None))):
+        yield f"objective={cfg.objective}: wanted null, or the name of a number of summary.json, such as knn/top1"
+
+
 def _callback_problems(cfg: DictConfig) -> Iterator[str]:
     for name, node in (cfg.callbacks or {}).items():
         if node and "_target_" not in node:
@@ -286,23 +191,69 @@ def _callback_problems(cfg: DictConfig) -> Iterator[str]:
 
 def _resume_problems(cfg: DictConfig) -> Iterator[str]:
     resume = cfg.get("resume")
+    if cfg.resume_schedule not in ("same", "new"):
+        yield f"resume_schedule={cfg.resume_schedule}: wanted same or new"
+    elif cfg.resume_schedule == "new" and resume in (None, "auto"):
+        yield f"resume_schedule=new goes with resume=PATH, a checkpoint to go on from, and resume is {resume or 'null'}"
+    if not isinstance(cfg.overwrite, bool):
+        yield f"overwrite={cfg.overwrite!r}: wanted true or false"
     if resume not in (None, "auto") and not Path(str(resume)).exists():
         yield f"resume={resume}: there is no such file; wanted null, auto, or the path of a checkpoint (…/last.ckpt)"
 
 
 def config_hash(cfg: dict[str, Any]) -> str:
-    """Twelve hex digits of what determines the numbers of a run; devices, loggers and paths do not count."""
-    kept = {key: value for key, value in cfg.items() if key not in NOT_IN_HASH}
-    kept["data"] = {key: value for key, value in cfg["data"].items() if key not in NOT_IN_DATA_HASH}
-    if isinstance(kept["data"].get("source"), dict):
-        kept["data"]["source"] = {k: v for k, v in kept["data"]["source"].items() if k not in NOT_IN_DATA_HASH}
-    teacher = kept["method"].get("teacher")
-    if isinstance(teacher, dict):  # its network is filled in while the run is built
-        kept["method"] = {**kept["method"], "teacher": {**teacher, "network": None}}
+    """Twelve hex digits of what determines the numbers of a run, as it was typed: ``auto`` stays a word."""
+    return hashlib.sha256(json.dumps(identity(cfg), sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def identity(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The part of a plain configuration that determines the numbers of a run, without settings that are null.
+
+    A setting that did not exist when a run was started, and is null now, says nothing: the run is still the same.
+    """
+    kept = {key: cfg[key] for key in IN_HASH if key in cfg}
     kept["trainer"] = {key: cfg["trainer"].get(key) for key in IN_TRAINER_HASH}
-    kept["augmentation"] = {key: value for key, value in cfg["augmentation"].items() if key != "where"}
-    kept["data"]["augmentation"] = kept["augmentation"]
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    kept["augmentation"] = _without(cfg["augmentation"], ("where",))
+    kept["data"] = _without(cfg["data"], (*NOT_IN_DATA_HASH, "augmentation"))
+    if isinstance(kept["data"].get("source"), dict):
+        kept["data"]["source"] = _without(kept["data"]["source"], NOT_IN_DATA_HASH)
+    if isinstance(cfg["method"].get("teacher"), dict):  # its network is filled in while the run is built
+        kept["method"] = {**cfg["method"], "teacher": _without(cfg["method"]["teacher"], ("network",))}
+    if isinstance(kept.get("pretrained"), dict):  # the checkpoint's digest says which it was, wherever it lies
+        kept["pretrained"] = _without(kept["pretrained"], ("checkpoint",))
+    return _set_values(kept)
+
+
+def _without(node: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in names}
+
+
+def _set_values(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _set_values(value) for key, value in node.items() if value is not None}
+    return [_set_values(value) for value in node] if isinstance(node, list) else node
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], common: bool = False) -> list[str]:
+    """``path: old value, now new value`` for every setting in which two identities differ.
+
+    Args:
+        common: Leave out settings that only one of them has.
+    """
+    one, other = dict(_leaves(old)), dict(_leaves(new))
+    paths = [path for path in {**one, **other} if not common or (path in one and path in other)]
+    unset = "not set"
+    changed = [(path, one.get(path, unset), other.get(path, unset)) for path in paths]
+    return [f"{path}: {before!r}, now {now!r}" for path, before, now in changed if before != now]
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    if items is None:
+        yield path, node
+        return
+    for key, value in items:
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

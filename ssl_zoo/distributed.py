@@ -156,10 +156,16 @@ def broadcast_object(item: Any) -> Any:
 
 def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
     """Whether ``flag`` holds on any rank; all ranks must call it at the same place."""
+    return bool(highest(int(flag), device))
+
+
+def highest(number: int, device: torch.device | str = "cpu") -> int:
+    """The largest ``number`` of any rank; all ranks must call it at the same place."""
     if not _active():
-        return flag
-    device = device if dist.get_backend() == "nccl" else "cpu"
-    return bool(all_reduce_sum_(torch.tensor(int(flag), device=device)).item())
+        return number
+    found = torch.tensor(number, device=device if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found.item())
 
 
 @torch.no_grad()

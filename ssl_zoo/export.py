@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ssl_zoo import __version__, build
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo import __version__, build, runs
+from ssl_zoo.backbones.base import Backbone, backbone_of
 from ssl_zoo.backbones.towers import Towers
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.evaluation.run import Run, find
 
 FILE = "<FILE>"  # stands in the lines of `load` until the name of the file is known
 TOLERANCE = 1e-5  # of the features, relative to the largest where that is above 1
@@ -45,13 +44,16 @@ print(json.dumps({"difference": (output - given["output"]).abs().max().item(), "
 """
 
 
-def export(run: str | Path, format: str = "safetensors", out: str | Path | None = None) -> Path:
+def export(
+    run: str | Path, format: str = "safetensors", out: str | Path | None = None, trust: Iterable[str] = ()
+) -> Path:
     """Write the encoder of a run as ``.safetensors`` with a ``.json`` card beside it, verified by a fresh process.
 
     Args:
         run: Run folder or checkpoint file.
         format: ``torchvision`` or ``timm`` (the library that builds the network) or ``safetensors`` (this project).
         out: File or folder; by default ``export/`` in the run folder.
+        trust: Packages whose classes the run's configuration may name, besides the project's own.
 
     Returns:
         Path of the weights.
@@ -62,8 +64,8 @@ def export(run: str | Path, format: str = "safetensors", out: str | Path | None 
     """
     if format not in FORMATS:
         raise ConfigError(f"format={format}: {nearest(format, FORMATS)}")
-    source = find(run)
-    method, cfg, checkpoint = build.load_method(source.checkpoint)
+    source = runs.find(run)
+    method, cfg, checkpoint = build.load_method(source.file, trust)
     backbone = backbone_of(method.encoder).eval()
     load = FORMATS[format](backbone, cfg)
     if load is None:
@@ -79,19 +81,6 @@ def export(run: str | Path, format: str = "safetensors", out: str | Path | None 
         reference = {"input": view, "output": backbone(view).contiguous()}
     card = _card(backbone, cfg, checkpoint, source, format, load.replace(FILE, repr(file.name)))
     return _write_verified(file, backbone, card, reference)
-
-
-def backbone_of(encoder: nn.Module) -> Backbone:
-    """The backbone inside an encoder, which may be a teacher that wraps it."""
-    inner: Any = encoder
-    while not isinstance(inner, Backbone):
-        inner = getattr(inner, "net", None)
-        if inner is None:
-            raise ConfigError(
-                f"the encoder is a {type(encoder).__name__} without a ssl_zoo Backbone inside; export needs one, "
-                "because it says how the network is built"
-            )
-    return inner
 
 
 # How each format builds the network: Python that leaves it in `net`, or None where the library has no such network.
@@ -182,7 +171,7 @@ def _name(node: DictConfig) -> str:
     return str(node["_target_"]).rpartition(".")[2].lower()
 
 
-def _target(source: Run, out: str | Path | None, name: str) -> Path:
+def _target(source: runs.Checkpoint, out: str | Path | None, name: str) -> Path:
     path = source.folder / "export" if out is None else Path(os.path.expanduser(str(out)))
     if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
         raise ConfigError(f"out={out}: wanted a folder, or a file that ends in .safetensors")
@@ -190,7 +179,7 @@ def _target(source: Run, out: str | Path | None, name: str) -> Path:
 
 
 def _card(
-    backbone: Backbone, cfg: DictConfig, checkpoint: dict[str, Any], source: Run, format: str, load: str
+    backbone: Backbone, cfg: DictConfig, checkpoint: dict[str, Any], source: runs.Checkpoint, format: str, load: str
 ) -> dict[str, Any]:
     import timm
     import torchvision
@@ -216,7 +205,7 @@ def _card(
         "step": checkpoint.get("global_step"),
         "metrics": metrics(source.folder),
         "config_hash": record["hash"],
-        "checkpoint": str(source.checkpoint),
+        "checkpoint": str(source.file),
         "versions": {
             "ssl_zoo": __version__,
             "trained_with": record["version"],

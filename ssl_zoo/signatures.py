@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import types
@@ -62,9 +63,8 @@ def argument_problems(
     call: Callable[..., Any], given: dict[str, Any], path: str, partial: bool = False
 ) -> Iterator[str]:
     """Sentences about keyword arguments that ``call`` does not take, lacks, or takes as another type."""
-    try:
-        parameters = inspect.signature(call).parameters
-    except ValueError:
+    parameters = _parameters_of(call)
+    if parameters is None:
         return  # a builtin without a signature: it judges its own arguments
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = hints_of(call)
@@ -86,8 +86,21 @@ def argument_problems(
             yield f"{path}: {name} needs {key!r}, which is not set"
 
 
+@functools.lru_cache(maxsize=1024)  # the jobs of a sweep ask again and again
+def _parameters_of(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    try:
+        return inspect.signature(call).parameters
+    except ValueError:
+        return None
+
+
 def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
     """What the arguments of a class or a function are annotated with, ranges included."""
+    return _hints_of(call)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hints_of(call: Callable[..., Any]) -> dict[str, Any]:
     target = call.__init__ if inspect.isclass(call) else call  # type: ignore[misc]
     try:
         return typing.get_type_hints(target, include_extras=True)

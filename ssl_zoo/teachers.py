@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_warn
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from ssl_zoo import build, runs
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.teacher_record import read_record
 
-KEYS = ("checkpoint", "timm", "pretrained", "network")
+KEYS = ("checkpoint", "timm", "pretrained", "network", "kept")
 
 
 class FrozenTeacher(nn.Module):
@@ -66,7 +67,8 @@ def load_teacher(teacher: Mapping[str, Any], data_info: DataInfo) -> FrozenTeach
 
     Args:
         teacher: ``{checkpoint: FILE}`` for a run of ours, or ``{timm: NAME, pretrained: bool}``. ``network`` is what
-            :func:`embed` keeps of a checkpoint: with it the file may be gone, because its weights are in the student's.
+            :func:`ssl_zoo.teacher_record.embed` keeps of a checkpoint: with it the file may be gone, because its
+            weights are in the student's; with ``kept`` it is not even looked for.
         data_info: Of the student's data.
 
     Raises:
@@ -84,7 +86,7 @@ def load_teacher(teacher: Mapping[str, Any], data_info: DataInfo) -> FrozenTeach
     with torch.random.fork_rng(devices=[]):
         if name is not None:
             return _of_timm(str(name), bool(teacher.get("pretrained")), data_info)
-        return _of_run(str(checkpoint), teacher.get("network"), data_info)
+        return _of_run(str(checkpoint), teacher.get("network"), bool(teacher.get("kept")), data_info)
 
 
 def _of_timm(name: str, pretrained: bool, data_info: DataInfo) -> FrozenTeacher:
@@ -102,18 +104,14 @@ def _of_timm(name: str, pretrained: bool, data_info: DataInfo) -> FrozenTeacher:
     return FrozenTeacher(_TimmEncoder(net), net.get_classifier(), net.head_hidden_size)
 
 
-def _of_run(checkpoint: str, network: str | None, data_info: DataInfo) -> FrozenTeacher:
-    from ssl_zoo import build  # here: it imports the base of all methods, which may import this
-
-    there = Path(checkpoint).exists()
-    if network is not None and not there:
-        record, state = json.loads(network), None
-    else:
-        found = build.read_checkpoint(checkpoint)
-        record, state = _record(found), found["state_dict"]
-    cfg = OmegaConf.create(record["config"])
-    assert isinstance(cfg, DictConfig)
-    method = build.build_method(cfg, DataInfo(**record["data_info"]))
+def _of_run(checkpoint: str, network: str | None, kept: bool, data_info: DataInfo) -> FrozenTeacher:
+    where = f"method.teacher.checkpoint={checkpoint}"
+    state = None
+    if network is None or not kept and Path(checkpoint).exists():
+        found = runs.read_checkpoint(checkpoint, "method.teacher.checkpoint")
+        network, state = network or read_record(found, where), found["state_dict"]
+    record = json.loads(network)
+    method = build.build_from_file(OmegaConf.create(record["config"]), record["data_info"], state, where)
     if state is not None:
         build.load_state(method, state, checkpoint)
     classifier = getattr(method, "classifier", None)
@@ -122,44 +120,3 @@ def _of_run(checkpoint: str, network: str | None, data_info: DataInfo) -> Frozen
         raise ConfigError(f"method.teacher.checkpoint={checkpoint}: it knows {classes} classes and the data has "
                           f"{data_info.classes}; take a teacher of the same data")
     return FrozenTeacher(method.encoder, classifier, method.backbone.out_features)
-
-
-def _record(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """How to build the network of a checkpoint: its configuration, without weights to start from, and its data."""
-    config = json.loads(json.dumps(checkpoint["ssl_zoo"]["config"], default=str))
-    for node in (config["backbone"], config["method"]["backbone"]):
-        if "weights" in node:
-            node["weights"] = None
-    wanted = ("method", "backbone", "optimizer", "batch_norm", "seed", "trainer")
-    return {"config": {key: config[key] for key in wanted}, "data_info": checkpoint["ssl_zoo"]["data_info"]}
-
-
-def embed(cfg: DictConfig) -> None:
-    """Keep in a configuration how to build its teacher, so that checkpoints can be read when the teacher's are gone.
-
-    A run that is resumed takes this from its own checkpoint.
-    """
-    teacher = cfg.method.get("teacher")
-    if not teacher or teacher.get("checkpoint") is None or teacher.get("network") is not None:
-        return
-    from ssl_zoo.build import read_checkpoint
-
-    if cfg.get("resume"):
-        network = read_checkpoint(cfg.resume)["ssl_zoo"]["config"]["method"]["teacher"]["network"]
-    else:
-        found = read_checkpoint(teacher.checkpoint)
-        _compare_pixels(found["ssl_zoo"]["config"], cfg)
-        network = json.dumps(_record(found))
-    OmegaConf.update(cfg, "method.teacher.network", network, force_add=True)
-
-
-def _compare_pixels(taught: Mapping[str, Any], cfg: DictConfig) -> None:
-    """Teacher and student see the same view: say so when the teacher was trained on pixels of another range."""
-    own = OmegaConf.select(cfg, "augmentation.normalize")
-    own = OmegaConf.to_container(own) if OmegaConf.is_config(own) else own
-    wanted = taught.get("augmentation", {}).get("normalize")
-    if own != wanted:
-        rank_zero_warn(
-            f"method.teacher was trained with augmentation.normalize={wanted} and this run has {own}: the teacher will "
-            "see pixels that it does not know; give this run the teacher's"
-        )

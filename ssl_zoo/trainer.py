@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -12,9 +13,10 @@ from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
+from ssl_zoo.callbacks.checkpoint import CheckpointFile
 from ssl_zoo.config import divisible
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.ranges import Limit, Size
+from ssl_zoo.ranges import Limit, Positive, Size
 
 Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "transformer-engine",
@@ -29,6 +31,11 @@ def devices_of(cfg: DictConfig) -> int:
         return int(wanted)
     on_gpu = cfg.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.cuda.device_count() if on_gpu else 1
+
+
+def device_of(cfg: DictConfig) -> torch.device:
+    """On which a single process trains."""
+    return torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def check_devices(cfg: DictConfig) -> None:
@@ -60,6 +67,7 @@ def precision_of(cfg: DictConfig) -> str:
 def make_trainer(
     callbacks: list[pl.Callback],
     loggers: list[Any],
+    run_dir: str | Path,
     precision: Precision,
     accelerator: str = "auto",
     devices: int = 1,
@@ -73,18 +81,27 @@ def make_trainer(
     deterministic: bool = False,
     compile: bool | Literal["graphs"] = False,
     checkpoint_every: Size | None = None,
+    checkpoint_minutes: Positive | None = None,
+    keep_every: Size | None = None,
+    max_time: str | None = None,
 ) -> pl.Trainer:
-    """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation."""
+    """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation.
+
+    When checkpoints are written, and when time is up, is :class:`ssl_zoo.callbacks.checkpoint.RunCheckpoint`'s to know.
+    """
     several = strategy == "ddp" or devices * num_nodes > 1
     # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
     plan: Strategy | str = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False) if several else "auto"
+    plugins: list[Any] = [CheckpointFile()]
+    if several and "SLURM_JOB_ID" not in os.environ:
+        plugins.append(LightningEnvironment())
     bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
         strategy=plan,
-        plugins=[LightningEnvironment()] if several and "SLURM_JOB_ID" not in os.environ else None,
+        plugins=plugins,
         precision=precision,  # type: ignore[arg-type]  # "auto" is resolved by now
         max_epochs=max_epochs,
         max_steps=max_steps,
@@ -93,6 +110,7 @@ def make_trainer(
         deterministic=deterministic,
         callbacks=callbacks,
         logger=loggers,
+        default_root_dir=run_dir,
         enable_progress_bar=bar,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -1,18 +1,28 @@
-"""The training command: choose the run folder, build, train here or in one process per device, report."""
+"""The training command: choose the run folder, build, train, report."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ssl_zoo import trainer, worker
-from ssl_zoo.callbacks.checkpoint import Terminated
-from ssl_zoo.errors import ConfigError
+from ssl_zoo import launch, resume, runs, sweeps, tracking, trainer, worker
+from ssl_zoo.callbacks.checkpoint import INTERRUPTED, Terminated
+from ssl_zoo.config import plain
+from ssl_zoo.lock import Busy, check_free
+from ssl_zoo.report import finish, start
+
+# Settings that may be paths; they are meant from where the command was typed (hydra.job.chdir moves the process).
+PATHS = (
+    "data.root", "data.pseudo_labels", "data.source.cache", "method.teacher.checkpoint", "backbone.weights", "resume",
+)  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -23,59 +33,112 @@ class Outcome(NamedTuple):
 
 
 def train(cfg: DictConfig) -> Outcome:
-    """Build, then train here or in one process per device."""
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    """Build, then train here or in one process per device; a run that is finished gives its numbers again."""
+    runtime = HydraConfig.get().runtime
     cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
-    made = not any(path.name != ".hydra" for path in run_dir.iterdir())
-    try:
-        trainer.check_devices(cfg)
-        run_dir, finished = _choose_run(cfg, run_dir, made)
-        if finished:
-            return Outcome(0)
-        built = worker.build_run(cfg)
-    except ConfigError:
-        if made:
-            _remove_made(run_dir)
-        raise
-    worker.write_config(cfg, run_dir)
-    worker.write_record(cfg, run_dir)
-    if trainer.devices_of(cfg) * cfg.trainer.num_nodes > 1:
-        del built
-        return Outcome(worker.launch(cfg, run_dir))
-    try:
-        numbers: dict[str, Any] = worker.run(cfg, run_dir, built)
-    except Terminated as error:
-        print(error, file=sys.stderr)
-        return Outcome(worker.TERMINATED)
-    return Outcome(0, numbers.get("probe/top1", numbers.get("knn/top1")))
+    _from_where_it_was_typed(cfg, Path(runtime.cwd))
+    folder = Path(runtime.output_dir)
+    made = not any(folder.iterdir())
+    with ExitStack() as stack:
+        stack.callback(_remove_made, folder, made, Path(runtime.cwd))  # unless a run has begun there
+        try:
+            return _train(cfg, folder, stack)
+        except KeyboardInterrupt:
+            print("stopped by SIGINT at once", file=sys.stderr)
+            return Outcome(INTERRUPTED)
+        except Terminated as error:
+            print(error, file=sys.stderr)
+            return Outcome(error.status)
 
 
-def _choose_run(cfg: DictConfig, run_dir: Path, made: bool) -> tuple[Path, bool]:
-    """Fill in ``run_dir`` and ``resume``; the folder to work in, and whether its run is finished already."""
+def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
+    trainer.check_devices(cfg)
+    typed = plain(cfg)
+    chosen = resume.choose(cfg, folder, _earlier(folder))
     with open_dict(cfg):
-        cfg.run_dir = str(run_dir)
-        if cfg.resume == "auto":
-            found = worker.find_run(cfg, run_dir)
-            cfg.resume = None
-            if found is not None:
-                if found != run_dir and made:
-                    _remove_made(run_dir)
-                run_dir = found
-                cfg.run_dir = str(run_dir)
-                if worker.is_finished(run_dir):
-                    print(f"{run_dir} is finished already: nothing to do (resume=null starts a new run)")
-                    return run_dir, True
-                last = run_dir / "checkpoints" / "last.ckpt"
-                cfg.resume = str(last) if last.is_file() else None
-        elif cfg.resume is not None and Path(cfg.resume).is_dir():
-            cfg.resume = str(Path(cfg.resume) / "checkpoints" / "last.ckpt")
-    return run_dir, False
+        cfg.run_dir = str(chosen.folder)
+    if chosen.message and not chosen.finished(cfg):
+        print(chosen.message)
+    lock = launch.lock(cfg, chosen.folder)
+    stack.callback(lock.release)
+    chosen.check_unchanged(cfg.overwrite)
+    if cfg.overwrite and chosen.record is None and runs.is_occupied(chosen.folder):
+        print(f"overwrite=true: the earlier run is in {runs.move_aside(chosen.folder)} now")
+    if chosen.finished(cfg):
+        print(f"{chosen.folder} is finished already: nothing to do (another run: resume=null)")
+        return _reported(cfg, chosen)
+    with open_dict(cfg):
+        cfg.resume = None if chosen.checkpoint is None else str(chosen.checkpoint)
+    built = worker.build_run(cfg, chosen.data)
+    resume.check_length(cfg, chosen, built[0])
+    record = chosen.begin(cfg, typed, _overrides())
+    runs.apply(cfg, record.resolved)
+    start.show(cfg, chosen.folder, *built, chosen.step)
+    (chosen.folder / runs.SUMMARY).unlink(missing_ok=True)  # of the run when it was shorter
+    status, trained = launch.execute(cfg, chosen.folder, record, built)
+    if status:
+        return Outcome(status)
+    numbers = _report(cfg, chosen.folder, trained)
+    return Outcome(0, sweeps.objective_of(numbers, cfg.objective))
 
 
-def _remove_made(run_dir: Path) -> None:
-    """Remove a run folder that this start made and that holds nothing yet, and parents that are empty then."""
-    shutil.rmtree(run_dir, ignore_errors=True)
-    for parent in list(run_dir.parents)[:3]:
-        if parent == Path.cwd() or not parent.is_dir() or any(parent.iterdir()):
+def _report(cfg: DictConfig, folder: Path, trained: worker.Trained | None) -> dict[str, Any]:
+    """Report on a finished run; of one that other processes trained, from its last checkpoint."""
+    record = runs.read_record(folder)
+    assert record is not None
+    if trained is None:
+        with open_dict(cfg):
+            cfg.resume = str(folder / runs.CHECKPOINTS / runs.LAST)
+        method, data = worker.build_run(cfg)
+        loggers = tracking.build(cfg.logger, plain(cfg), record.id)
+        trained = worker.Trained(method, data, loggers, trainer.device_of(cfg), 0.0)
+    numbers = finish.finish(cfg, folder, trained.method, trained.data, record, trained.device)
+    tracking.end(trained.loggers, numbers)
+    return numbers
+
+
+def _reported(cfg: DictConfig, chosen: resume.Chosen) -> Outcome:
+    """The numbers of a finished run; a report that was cut short is made now."""
+    numbers = finish.read(chosen.folder)
+    if numbers is None or numbers.get("report") == finish.PENDING:
+        numbers = _report(cfg, chosen.folder, None)
+    return Outcome(0, sweeps.objective_of(numbers, cfg.objective))
+
+
+def _from_where_it_was_typed(cfg: DictConfig, home: Path) -> None:
+    if Path.cwd() == home:
+        return
+    for path in PATHS:
+        value = OmegaConf.select(cfg, path)
+        if isinstance(value, str) and (home / os.path.expanduser(value)).exists():
+            OmegaConf.update(cfg, path, str(home / os.path.expanduser(value)))
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """Where an earlier run of the same configuration may lie: beside this one, and in the sweeps beside this sweep."""
+    beside = [path for path in folder.parent.glob("*") if path != folder]
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        sweep = Path(HydraConfig.get().sweep.dir).absolute()
+        beside += [path for path in sweep.parent.glob("*/*") if path != folder]
+    return beside
+
+
+def _overrides() -> list[str]:
+    return [str(word) for word in HydraConfig.get().overrides.task]
+
+
+def _remove_made(folder: Path, made: bool, home: Path) -> None:
+    """Remove a folder that this start made and in which no run has begun, and parents that are empty then."""
+    if not made or not folder.is_dir() or runs.is_occupied(folder):
+        return
+    try:
+        check_free(folder)
+    except Busy:  # another start of the same second has chosen it too, and is still building
+        return
+    if Path.cwd() == folder:
+        os.chdir(home)  # hydra.job.chdir=true
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in list(folder.parents)[:3]:
+        if parent == home or not parent.is_dir() or any(parent.iterdir()):
             return
         parent.rmdir()

@@ -1,40 +1,52 @@
-"""A process that trains: reads the resolved configuration of a run folder, builds, fits, reports.
+"""A rank: builds what a configuration describes and trains it; starts no other process and reports nothing.
 
 ``python -m ssl_zoo.worker RUN_DIR`` is one rank of a run with several processes; a run with one process calls
-:func:`run` directly. No worker ever sees Hydra, so that a sweep is never started twice.
+:func:`run` directly. No rank ever sees Hydra, so that a sweep is never started twice.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
-import socket
-import subprocess
+import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from ssl_zoo import build, distributed
+from ssl_zoo import build, distributed, runs, tracking
 from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
-from ssl_zoo.config import config_hash, plain
+from ssl_zoo.config import plain
+from ssl_zoo.durations import seconds
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.methods.base import Method
+from ssl_zoo.lock import Lock
 from ssl_zoo.modules.ema import EMA
-from ssl_zoo.report import finish, start
 from ssl_zoo.trainer import devices_of, make_trainer, precision_of
 
-CONFIG = "config.yaml"
+if TYPE_CHECKING:
+    from ssl_zoo.methods.base import Method
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-TERMINATED = 143  # what a shell reports for a process that SIGTERM ended
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
+
+
+class Trained(NamedTuple):
+    """What a training leaves in its process."""
+
+    method: Method
+    data: Any
+    loggers: list[Any]
+    device: torch.device  # on which it trained; Lightning has moved the method away from it
+    seconds: float
 
 
 def _quiet() -> None:
@@ -70,16 +82,21 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)
 
 
-def build_run(cfg: DictConfig) -> tuple[Method, Any]:
-    """Data and method of a configuration; a wrong one ends here, before anything is trained."""
-    data = build.build_data(cfg)
+def build_run(cfg: DictConfig, data: Any = None) -> tuple[Method, Any]:
+    """Method and data of a configuration; a wrong one ends here, before anything is trained.
+
+    Args:
+        cfg: With ``resume`` filled in: null, or the checkpoint whose weights are loaded.
+        data: The data module, if it is built already.
+    """
+    data = data or build.build_data(cfg)
     method = build.build_method(cfg, data.info)
     try:
         method.recipe.bind(method.named_parameters(), data.batch_size, fused=False)  # only to see that it can be
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if cfg.resume is not None:
-        build.load_state(method, build.read_checkpoint(cfg.resume)["state_dict"], str(cfg.resume))
+        build.load_state(method, runs.read_checkpoint(cfg.resume, "resume")["state_dict"], str(cfg.resume))
     return method, data
 
 
@@ -125,32 +142,47 @@ def _compile(net: nn.Module, graphs: bool) -> None:
     net._compiled_call_impl = replay_and_copy
 
 
-def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None) -> dict[str, Any]:
-    """Train in this process (or as one rank of several) and return the numbers of the table at the end.
+def run(
+    cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None, record: runs.Record | None = None
+) -> Trained:
+    """Train in this process, or as one rank of several.
 
     Args:
         cfg: Checked configuration with ``run_dir`` filled in; ``resume`` is null or the path of a checkpoint.
         run_dir: Where everything is written.
         built: What :func:`build_run` gave, if the caller has built already.
+        record: Of the run folder, for the checkpoints; None: a new one.
+
+    Raises:
+        Terminated: If the run was asked to stop; its state is saved.
+        ConfigError: If the disk is full, or data or losses are no good.
     """
     _quiet()
     keep_memory()
     method, data = built or build_run(cfg)
-    loggers = [build.instantiate(node, _convert_="all") for node in (cfg.logger or {}).values() if node]
+    record = record or runs.Record.begin(plain(cfg), data=data.fingerprint())
+    loggers = tracking.build(cfg.logger, plain(cfg), record.id)
+    try:
+        return _fit(cfg, run_dir, method, data, record, loggers)
+    except BaseException:  # also a signal's: what tracks the run is told, and closed for the next run of this process
+        tracking.close(loggers, "failed")
+        raise
+
+
+def _fit(
+    cfg: DictConfig, run_dir: Path, method: Method, data: Any, record: runs.Record, loggers: list[Any]
+) -> Trained:
     callbacks = [build.instantiate(node, _convert_="all") for node in (cfg.callbacks or {}).values() if node]
-    record = build.run_record(cfg, config_hash(plain(cfg)), data.info)
-    callbacks.append(RunCheckpoint(run_dir, record, every=cfg.trainer.checkpoint_every))
+    callbacks.append(_checkpoints(cfg, run_dir, build.run_record(cfg, record, data.info)))
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
-    trainer = make_trainer(callbacks, loggers, **options)
+    trainer = make_trainer(callbacks, loggers, run_dir, **options)
     prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
     method.bind(data.batch_size, fused=trainer.precision != "16-mixed")
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
-    if trainer.is_global_zero:
-        start.show(cfg, run_dir, method, data, cfg.resume, trainer.world_size)
     began = time.perf_counter()
     try:
-        trainer.fit(method, datamodule=data, ckpt_path=cfg.resume)
+        trainer.fit(method, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ConfigError(
@@ -158,130 +190,92 @@ def run(cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None)
                 "continue with resume=auto"
             ) from None
         raise
-    main = trainer.is_global_zero
-    distributed.leave()  # what follows is rank 0's alone, and reading features is collective
-    if not main:
-        return {}
-    return finish.finish(cfg, run_dir, method, data, time.perf_counter() - began)
+    distributed.leave()  # what follows is rank 0's alone
+    return Trained(method, data, loggers, trainer.strategy.root_device, time.perf_counter() - began)
+
+
+def _checkpoints(cfg: DictConfig, run_dir: Path, record: dict[str, Any]) -> RunCheckpoint:
+    given = cfg.trainer
+    limit = None if given.get("max_time") is None else seconds(str(given.max_time))
+    return RunCheckpoint(
+        run_dir,
+        record,
+        every=given.checkpoint_every,
+        minutes=given.get("checkpoint_minutes"),
+        keep_every=given.get("keep_every"),
+        max_time=limit,
+    )
 
 
 def _cut_metrics(checkpoint: str, loggers: list[Any]) -> None:
     """Drop the rows that were written after the checkpoint to continue from; the run writes them again."""
-    step = int(build.read_checkpoint(checkpoint)["global_step"])
+    step = int(runs.read_checkpoint(checkpoint, "resume")["global_step"])
     for logger in loggers:
         if hasattr(logger, "truncate"):
             logger.truncate(step)
 
 
-def launch(cfg: DictConfig, run_dir: Path) -> int:
-    """Start one process per device of this node and wait; the first that fails ends the others."""
-    devices = devices_of(cfg)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PL_", "TORCHELASTIC"))}
-    environment.setdefault("MASTER_ADDR", "127.0.0.1")
-    environment.setdefault("MASTER_PORT", str(_free_port()))
-    environment.setdefault("NODE_RANK", "0")
-    environment["WORLD_SIZE"] = str(devices * cfg.trainer.num_nodes)
-    if "OMP_NUM_THREADS" not in environment and cfg.trainer.accelerator == "cpu":
-        environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // devices, 1))
-    command = [sys.executable, "-m", "ssl_zoo.worker", str(run_dir)]
-    ranks = [
-        subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(i), "RANK": str(i)}) for i in range(devices)
-    ]
-    if cfg.trainer.accelerator == "cpu":
-        _pin(ranks)
-    return _wait(ranks)
-
-
-def _pin(ranks: list[subprocess.Popen[bytes]]) -> None:
-    """Give every process cores of its own, with its data workers.
-
-    Left to the system, two processes on two cores move between them: 358 ms a step, 289 pinned (width 16, 128 rows
-    each).
-    """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    share = len(cores) // len(ranks)
-    for i, process in enumerate(ranks):
-        if share and process.poll() is None:
-            os.sched_setaffinity(process.pid, cores[i * share : (i + 1) * share])
-
-
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """Exit code of the run: 0 when all ranks end well, else the first failure's; signals reach every rank.
-
-    A process that a signal ended counts as 128 plus the signal's number, as in a shell: never as a success.
-    """
-    import signal
-
-    def stop(*_: Any) -> None:
-        for rank in ranks:
-            rank.terminate()
-
-    held = signal.signal(signal.SIGTERM, stop)
+@contextmanager
+def recorded(record: runs.Record, folder: Path) -> Iterator[None]:
+    """Write into the record how the training inside ends; what it raises goes on."""
     try:
-        while True:
-            codes = [rank.poll() for rank in ranks]
-            failed = [code for code in codes if code]
-            if failed:
-                time.sleep(5.0 if failed[0] == TERMINATED else 1.0)  # let the others say what they have to say
-                return failed[0] if failed[0] > 0 else 128 - failed[0]
-            if all(code == 0 for code in codes):
-                return 0
-            time.sleep(0.1)
-    finally:
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.kill()
-        signal.signal(signal.SIGTERM, held)
+        yield
+    except BaseException as error:
+        record.state = "interrupted" if isinstance(error, (Terminated, KeyboardInterrupt)) else "failed"
+        first = str(error).splitlines()[0] if str(error) else ""
+        record.reason = error.reason if isinstance(error, Terminated) else f"{type(error).__name__}: {first}"
+        try:
+            record.write(folder)
+        except OSError as full:  # the error that is on its way says more
+            print(f"{folder / runs.RECORD} cannot be written ({full.strerror})", file=sys.stderr)
+        raise
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def write_config(cfg: DictConfig, run_dir: Path) -> None:
-    """The resolved configuration of a run, from which ranks, evaluation and resuming read."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(plain(cfg)), run_dir / CONFIG)
+def finished(record: runs.Record, folder: Path, trained: Trained) -> None:
+    """Write into the record that all steps are taken: from here on nothing can lose the run."""
+    record.state, record.reason = "finished", None
+    record.metrics = dict(trained.method.metrics)
+    record.seconds = round(record.seconds + trained.seconds, 1)
+    record.write(folder)
 
 
 def main(argv: list[str] | None = None) -> int:
     """One rank."""
     (folder,) = argv if argv is not None else sys.argv[1:]
+    _die_with_parent()
     run_dir = Path(folder)
-    cfg = OmegaConf.load(run_dir / CONFIG)
+    cfg = OmegaConf.load(run_dir / runs.CONFIG)
     assert isinstance(cfg, DictConfig)
+    record = runs.read_record(run_dir)
+    main_rank = os.environ.get("RANK", "0") == "0"
+    lock = Lock(run_dir)
     try:
-        run(cfg, run_dir)
+        if not main_rank:
+            run(cfg, run_dir, record=record)
+            return 0
+        assert record is not None
+        lock.acquire()
+        with recorded(record, run_dir):
+            trained = run(cfg, run_dir, record=record)
+            finished(record, run_dir, trained)
+            tracking.close(trained.loggers, "success")  # the command reports, and tells them the final numbers
     except Terminated as error:
-        print(error, file=sys.stderr) if distributed.is_main() else None
-        return TERMINATED
+        print(error, file=sys.stderr) if main_rank else None
+        return error.status
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
+    finally:
+        if main_rank:
+            lock.release()
     return 0
 
 
-def is_finished(run_dir: Path) -> bool:
-    """Whether the run in a folder has reached its end (it has written its summary)."""
-    return (run_dir / finish.SUMMARY).is_file()
-
-
-def find_run(cfg: DictConfig, run_dir: Path) -> Path | None:
-    """The newest run with the same configuration hash, in this folder or beside it (``resume=auto``)."""
-    wanted = config_hash(plain(cfg))
-    siblings = [path for path in run_dir.parent.glob("*") if path.is_dir() and path != run_dir]
-    siblings.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for folder in [run_dir, *siblings]:
-        record = folder / "run.json"
-        if record.is_file() and json.loads(record.read_text())["hash"] == wanted:
-            return folder
-    return None
-
-
-def write_record(cfg: DictConfig, run_dir: Path) -> None:
-    (run_dir / "run.json").write_text(json.dumps({"hash": config_hash(plain(cfg))}) + "\n")
+def _die_with_parent() -> None:
+    """Let the system end this rank when its launcher is killed, which could not end it itself."""
+    libc = ctypes.CDLL(None)
+    if sys.platform == "linux" and hasattr(libc, "prctl"):
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

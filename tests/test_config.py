@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ssl_zoo import build, config
+from ssl_zoo import build, config, sweeps
 from ssl_zoo.errors import ConfigError
 
 
@@ -115,6 +115,7 @@ def test_an_unknown_operation() -> None:
     ("trainer.devices=0", "trainer.devices=0: wanted a whole number of at least 1, or -1 for all of them"),
     ("trainer.clip=3", "trainer.clip=3: wanted settings (key: value), or null, got int"),
     ("callbacks.nan_guard=true", "callbacks.nan_guard=True: wanted settings (key: value), or null, got bool"),
+    ("objective=3", "objective=3: wanted null, or the name of a number of summary.json, such as knn/top1"),
     ("debug=null", "debug=null: a group wants one of its files, fast, overfit; leave debug out for its default"),
     ("method.backbone=[1]", "method.backbone=[1]: SimCLR wants a backbone (a node with _target_), got list"),
     ("optimizer.values=null", "optimizer.values=None: OptimizerRecipe wants settings (key: value), got NoneType"),
@@ -162,7 +163,7 @@ def test_unreadable_overrides() -> None:
 
 
 def test_a_sweep_is_expanded_in_hydras_order() -> None:
-    jobs = config.expand(["method=simclr,byol", "seed=0,1", "data=digits"])
+    jobs = sweeps.expand(["method=simclr,byol", "seed=0,1", "data=digits"])
     assert jobs[1] == ["method=simclr", "seed=1", "data=digits"] and len(jobs) == 4
 
 
@@ -213,9 +214,11 @@ def test_the_hash_knows_what_changes_the_numbers() -> None:
 
     same = hashed()
     neutrals = ("trainer.devices=2", "data.workers=3", "logger=none", "callbacks=none", "augmentation.where=device")
+    neutrals += ("trainer.max_epochs=3", "trainer.max_time=01:00:00", "data.changed=accept", "+seed_of_none=null")
     for neutral in neutrals:
         assert hashed(neutral) == same, neutral
-    for other in ("seed=1", "method.temperature=0.3", "trainer.max_epochs=3", "data.subset=100", "data.batch_size=64"):
+    others = ("seed=1", "method.temperature=0.3", "trainer.accumulate=2", "trainer.precision=64-true")
+    for other in (*others, "data.subset=100", "data.batch_size=64"):
         assert hashed(other) != same, other
 
 

@@ -41,7 +41,7 @@ def trained_run(tmp_path, monkeypatch, backbone, wrap=lambda net: net):
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"")
     checkpoint = {"epoch": 3, "global_step": 40, "ssl_zoo": {"hash": "abc", "version": "1"}}
     method = SimpleNamespace(encoder=wrap(net))
-    monkeypatch.setattr(exporting.build, "load_method", lambda path: (method, cfg, checkpoint))
+    monkeypatch.setattr(exporting.build, "load_method", lambda path, trusted=(): (method, cfg, checkpoint))
     return net.eval()
 
 

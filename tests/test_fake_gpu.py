@@ -27,7 +27,7 @@ from ssl_zoo import build, config
 from ssl_zoo.augmentations import accelerated
 from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
 from ssl_zoo.data.batch import Batch
-from ssl_zoo.transfer import to_device
+from ssl_zoo.device import to_device
 from tests.helpers import CONF, METHODS, ROWS, tiny_batch, tiny_method, view_sizes
 
 GPU = torch.device("cuda", 0)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from ssl_zoo import worker
-from ssl_zoo.worker import _pin
+from ssl_zoo import launch
+from ssl_zoo.launch import _pin
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
@@ -38,5 +38,5 @@ def test_cores_are_shared_out_in_order_and_nobody_is_left_without(ranks):
 )
 def test_the_first_process_that_fails_ends_the_run_with_its_status(ends: list[str], wanted: int) -> None:
     ranks = [subprocess.Popen([sys.executable, "-c", code]) for code in ends]
-    assert worker._wait(ranks) == wanted
+    assert launch._wait(ranks) == wanted
     assert all(rank.wait(10) is not None for rank in ranks)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_zoo import config
+from ssl_zoo import config, sweeps
 from ssl_zoo.report.methods import markdown
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -23,5 +23,5 @@ def test_the_table_of_methods_is_that_of_the_cards() -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_training_command_composes(line: str) -> None:
     words = [word for word in shlex.split(line.replace("METHOD", "byol"))[2:] if word != "-m"]
-    for job in config.expand(words):
+    for job in sweeps.expand(words):
         assert config.load(job).method._target_.startswith("ssl_zoo.methods.")

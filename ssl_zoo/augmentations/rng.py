@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations.accelerated import kernels_for
-from ssl_zoo.transfer import to_device
+from ssl_zoo.device import to_device
 
 
 def _signed(value: int) -> int:

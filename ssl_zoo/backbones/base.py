@@ -208,3 +208,16 @@ class Backbone(nn.Module):
 
     def _unsupported(self, what: str, those: str) -> ConfigError:
         return ConfigError(f"backbone {self.name!r} has no {what}; these have: {those}")
+
+
+def backbone_of(encoder: nn.Module) -> Backbone:
+    """The backbone inside an encoder, which may be a teacher that wraps it."""
+    inner: Any = encoder
+    while not isinstance(inner, Backbone):
+        inner = getattr(inner, "net", None)
+        if inner is None:
+            raise ConfigError(
+                f"the encoder is a {type(encoder).__name__} without a ssl_zoo Backbone inside; one is needed, "
+                "because it says how the network is built"
+            )
+    return inner

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from ssl_zoo import archives
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.errors import ConfigError, nearest
 
@@ -118,12 +118,10 @@ def _file(path: str) -> dict[str, Tensor]:
         )
     try:
         if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise whatever their parser meets first
-        raise ConfigError(f"weights={path} could not be read ({type(error).__name__}: {error})") from error
+            return archives.read_tensors(file)
+        state = archives.read(file, mmap=False)
+    except archives.Unreadable as error:
+        raise ConfigError(f"weights={path} could not be read ({error})") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(f"weights={path} holds no tensors by name; wanted a state dict")

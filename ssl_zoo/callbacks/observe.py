@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import is_main
+from ssl_zoo.features import extract
 
 # (global step, features, labels) of the latest validation pass of a method, so that two observers pay for one.
 _VALIDATION: WeakKeyDictionary[nn.Module, tuple[int, Tensor, Tensor]] = WeakKeyDictionary()
@@ -53,8 +54,6 @@ def batch_features(method: Any, outputs: Any, batch: Batch) -> Tensor:
 
 def validation_features(trainer: pl.Trainer, method: Any) -> tuple[Tensor, Tensor]:
     """Features ``[N, F]`` and labels ``[N]`` of the validation set at this step, read once for all observers."""
-    from ssl_zoo.evaluation.features import extract
-
     known = _VALIDATION.get(method)
     if known is None or known[0] != trainer.global_step:
         loader = trainer.datamodule.val_loader()  # type: ignore[attr-defined]

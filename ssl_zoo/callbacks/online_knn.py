@@ -15,8 +15,8 @@ from ssl_zoo.callbacks.observe import (
     validation_features,
 )
 from ssl_zoo.data.splits import balanced_rows
-from ssl_zoo.evaluation.features import extract
-from ssl_zoo.evaluation.knn import knn_top1
+from ssl_zoo.features import extract
+from ssl_zoo.knn import knn_top1
 from ssl_zoo.ranges import Positive, Size
 
 

@@ -93,6 +93,10 @@ class OnlineProbe(pl.Callback):
         if reason is not None:
             say(f"online_probe is off: {reason}")
         method.metrics.update(self.latest)
+        if self.enabled and self._saved.get("probe"):
+            # Now, because a run that goes on from the last step of an epoch evaluates before it has a batch.
+            width = self._saved["probe"]["weight"].shape[1]
+            self._build(width, trainer.datamodule.info.classes, method.device)  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, method: Any) -> None:
         forget_validation(method)
@@ -107,6 +111,8 @@ class OnlineProbe(pl.Callback):
         if self.probe is None:
             self._build(features.shape[1], trainer.datamodule.info.classes, features.device)  # type: ignore[attr-defined]
         assert self.probe is not None and self.optimizer is not None and self._counts is not None
+        if features.shape[1] != self.probe.weight.shape[1]:
+            raise _other(tuple(self.probe.weight.shape), (self.probe.weight.shape[0], features.shape[1]))
         with torch.enable_grad():
             logits = self.probe(features)  # [B, C]
             known = label >= 0 if label.dim() == 1 else label.sum(1) > 0  # [B]
@@ -130,10 +136,7 @@ class OnlineProbe(pl.Callback):
             return
         shape = tuple(self._saved["probe"]["weight"].shape)
         if shape != (classes, features):
-            raise ValueError(
-                f"online_probe: the checkpoint's probe is [classes, features] = {list(shape)} and this run's is "
-                f"{[classes, features]}; resume with the data and backbone of the checkpoint, or callbacks=none"
-            )
+            raise _other(shape, (classes, features))
         self.probe.load_state_dict(self._saved["probe"])
         self.optimizer.load_state_dict(self._saved["optimizer"])
         self._counts.copy_(self._saved["counts"])
@@ -176,3 +179,10 @@ class OnlineProbe(pl.Callback):
         self.latest = dict(state.pop("latest"))
         # The width of the features is known at the first batch; until then the state waits.
         self._saved, self.probe, self.optimizer = state, None, None
+
+
+def _other(saved: tuple[int, ...], wanted: tuple[int, ...]) -> ValueError:
+    return ValueError(
+        f"online_probe: the checkpoint's probe is [classes, features] = {list(saved)} and this run's is {list(wanted)}; "
+        "resume with the data and backbone of the checkpoint, or callbacks=none"
+    )

@@ -23,9 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.data.decode import Shrink
+from ssl_zoo.data.fingerprint import Block, content, digest, numbers, sampled
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 
+SHARE = 0.5  # of the memory of the machine that the images may take
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601-2, as Pillow's convert("L")
 
 
@@ -36,6 +38,8 @@ class Arrays:
         images: ``uint8 [N, C, H, W]``.
         labels: ``[N]`` int64, -1 = none; None: unlabelled.
         classes: Their names.
+        origin: What the fingerprint tells apart where ``images`` were computed, which rounds otherwise on another
+            processor: the images before they were resized, or words that determine them. None: ``images``.
 
     Raises:
         ConfigError: For pixels of another type, whose range nobody knows, or of another shape.
@@ -44,7 +48,13 @@ class Arrays:
     in_memory = True
     damage_limit = 0
 
-    def __init__(self, images: Tensor, labels: Tensor | None, classes: list[str] | None) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        classes: list[str] | None,
+        origin: Tensor | str | None = None,
+    ) -> None:
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ConfigError(
                 f"images are {images.dtype} {list(images.shape)}, wanted torch.uint8 [N, 1 or 3, H, W]; floats in "
@@ -56,9 +66,15 @@ class Arrays:
         self.classes = None if labels is None else classes
         self.channels = images.shape[1]
         self.image_size: int | None = images.shape[-1]
+        self.origin = origin
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def fingerprint(self) -> str:
+        origin = self.images if self.origin is None else self.origin
+        stored: Block = origin if isinstance(origin, str) else content(sampled(origin))
+        return digest("arrays", str(len(self)), numbers(self.labels), stored)
 
     def fetch(self, index: Tensor) -> Tensor:
         return self.images[index.to(self.images.device)]
@@ -68,14 +84,31 @@ class Arrays:
 
     def to(self, device: torch.device) -> Arrays:
         labels = None if self.labels is None else self.labels.to(device)
-        return Arrays(self.images.to(device), labels, self.classes)
+        return Arrays(self.images.to(device), labels, self.classes, self.origin)
+
+
+def resized(images: Tensor, labels: Tensor | None, classes: list[str], image_size: int, channels: int) -> Arrays:
+    """Stored images ``uint8 [N, C, H, W]`` at the size and with the channels that are asked for."""
+    made = shaped(images, image_size, channels)
+    return Arrays(made, labels, classes, None if made is images else sampled(images))
 
 
 def shaped(images: Tensor, image_size: int, channels: int) -> Tensor:
     """``uint8 [N, C, H, W]`` at another size (bilinear, antialiased) and with 1 or 3 channels, in pieces of 4096."""
     if images.shape[1] == channels and tuple(images.shape[-2:]) == (image_size, image_size):
         return images
+    check_memory(len(images), image_size, channels)
     return torch.cat([_shaped(piece, image_size, channels) for piece in images.split(4096)])
+
+
+def check_memory(samples: int, image_size: int, channels: int) -> None:
+    """Raise the sentence about images that would fill this machine, before there are any."""
+    wanted, there = samples * channels * image_size**2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > SHARE * there:
+        raise ConfigError(
+            f"{samples:,} images of {image_size} x {image_size} pixels are {wanted / 2**30:,.1f} GiB, and this machine "
+            f"has {there / 2**30:,.1f} GiB of memory; lower data.image_size or the number of samples"
+        )
 
 
 def _shaped(images: Tensor, image_size: int, channels: int) -> Tensor:
@@ -105,10 +138,9 @@ def digits(image_size: int, channels: int, root: str | None = None, download: bo
         cut = round(0.8 * len(rows))
         train.append(rows[:cut])
         val.append(rows[cut:])
-    images = shaped(images, image_size, channels)
     names = [str(label) for label in range(10)]
     parts = (torch.cat(rows).sort().values for rows in (train, val))
-    return Splits(*(Arrays(images[rows], labels[rows], names) for rows in parts))
+    return Splits(*(resized(images[rows], labels[rows], names, image_size, channels) for rows in parts))
 
 
 def fashion_mnist(root: str, image_size: int, channels: int, download: bool = False) -> Splits:
@@ -119,7 +151,7 @@ def fashion_mnist(root: str, image_size: int, channels: int, download: bool = Fa
     for prefix, n in (("train", 60000), ("t10k", 10000)):
         images = _idx(found, f"{prefix}-images-idx3-ubyte", (n, 28, 28))
         labels = _idx(found, f"{prefix}-labels-idx1-ubyte", (n,))
-        splits.append(Arrays(shaped(images[:, None], image_size, channels), labels.long(), names))
+        splits.append(resized(images[:, None], labels.long(), names, image_size, channels))
     return Splits(*splits)
 
 
@@ -150,8 +182,8 @@ def stl10(
     images = parts[0][0] if len(parts) == 1 else torch.cat([images for images, _ in parts])
     labels = None if split == "unlabeled" else torch.cat([labels for _, labels in parts])
     test_images, test_labels = _stl(found, "test")
-    train = Arrays(shaped(images, image_size, channels), labels, names)
-    return Splits(train, Arrays(shaped(test_images, image_size, channels), test_labels, names))
+    train = resized(images, labels, names, image_size, channels)
+    return Splits(train, resized(test_images, test_labels, names, image_size, channels))
 
 
 def _either(name: str) -> tuple[str, str]:
@@ -267,7 +299,7 @@ def _cifar(
     for group in files:
         batches = [_cifar_file(folder / name, key, classes) for name in group]
         images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
-        splits.append(Arrays(shaped(images, image_size, channels), labels, names))
+        splits.append(resized(images, labels, names, image_size, channels))
     return Splits(*splits)
 
 

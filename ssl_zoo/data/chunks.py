@@ -117,13 +117,17 @@ class Index:
             stored = found["chunks"] or []
             self.names = [str(chunk["filename"]) for chunk in stored]
             self.bytes = [int(chunk["chunk_bytes"]) for chunk in stored]
-            self.ends = np.cumsum([int(chunk["chunk_size"]) for chunk in stored], dtype=np.int64)
+            sizes = [int(chunk["chunk_size"]) for chunk in stored]
+            self.ends = np.cumsum(sizes, dtype=np.int64)
             config = found["config"] or {}
             formats = list(config.get("data_format") or [])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ConfigError(f"{name} is no index of a litdata store ({type(error).__name__}: {error})") from None
         if not self.names or not self.ends[-1]:
             raise ConfigError(f"{name}: the store is empty")
+        # An item has at least four bytes, by which a number of samples that is made up is told before it takes memory.
+        if any(not 0 <= 4 * n <= size for n, size in zip(sizes, self.bytes, strict=True)):
+            raise ConfigError(f"{name}: it counts more samples than its chunks have room for; write the store again")
         strange = next((found for found in self.names if not re.fullmatch(r"chunk-[\w.-]+\.bin", found)), None)
         if strange is not None:  # never a path that leads out of the cache
             raise ConfigError(f"{name}: a chunk is called {strange!r}; wanted chunk-....bin, as litdata calls them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -14,13 +14,14 @@ from ssl_zoo import distributed
 from ssl_zoo.augmentations.captured import CapturedViews
 from ssl_zoo.augmentations.rng import BatchRNG, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
+from ssl_zoo.data import fingerprint
 from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
+from ssl_zoo.data.decoders import STREAM, TrainTask, auto_workers
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
 from ssl_zoo.data.pseudo import PseudoLabels
 from ssl_zoo.data.sampler import Groups, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
-from ssl_zoo.data.workers import STREAM, TrainTask, auto_workers
 from ssl_zoo.errors import ConfigError, nearest
 
 PLACES = ("auto", "device", "worker")
@@ -51,6 +52,7 @@ class DataModule(pl.LightningDataModule):
         workers: Processes that decode; ``auto``: none for data in memory, else one a core.
         accumulate: Micro-batches per optimizer step.
         layout: What the check before the start looks for; not used here.
+        changed: For the training command, not used here: whether a run may go on with other data than it began with.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class DataModule(pl.LightningDataModule):
         imbalance: float | None = None,
         drop_unlabelled: bool = False,
         pseudo_labels: str | None = None,
+        changed: Literal["refuse", "accept"] = "refuse",
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -84,7 +87,10 @@ class DataModule(pl.LightningDataModule):
         if self.where not in PLACES:
             raise ConfigError(f"augmentation.where={self.where}: {nearest(self.where, PLACES)}")
         auto_workers(workers, True, 1, 1)
+        self._root = root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))
         splits = source(root=root, download=download, image_size=image_size, channels=channels)
+        self._splits = splits
+        self._fingerprint: dict[str, Any] | None = None
         train, held_out = split(splits.train, subset, val_fraction, imbalance)
         self.labelled = self._labelled(train, labels)
         self.drop_unlabelled = drop_unlabelled
@@ -183,14 +189,40 @@ class DataModule(pl.LightningDataModule):
         assert source is not None
         return source.load(index)
 
-    def describe(self, device: torch.device | str | None = None) -> str:
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this data from other data, before anything is chosen or held out of it: plain containers.
+
+        Returns:
+            ``{"train": {"samples": N, "digest": hex}, "val": the same or None, "root": absolute path, URL or None}``;
+            :func:`ssl_zoo.data.fingerprint.changed` compares two of them.
+        """
+        if self._fingerprint is not None:
+            return self._fingerprint
+        parts = {
+            name: None if source is None else {"samples": len(source), "digest": fingerprint.of(source)}
+            for name, source in self._splits._asdict().items()
+        }
+        self._fingerprint = {**parts, "root": self._root}
+        return self._fingerprint
+
+    def resolved(self, device: torch.device) -> dict[str, Any]:
+        """What ``auto`` has become where it bears on the numbers of views, by the path of the setting.
+
+        Args:
+            device: Where the run trains.
+        """
+        own = {f"data.source.{key}": value for key, value in getattr(self.train.source, "resolved", {}).items()}
+        return {"augmentation.where": "worker" if self._finish(device) else "device", **own}
+
+    def describe(self, device: torch.device | str | None = None, processes: int = 1) -> str:
         """Where decoding and augmentation run, in one line.
 
         Args:
             device: Where the run will train, if no trainer is attached yet.
+            processes: That will train on this node, if no trainer is attached yet.
         """
         place = self._device() if device is None else torch.device(device)
-        workers = self._count_workers()
+        workers = self._count_workers(processes)
         hands = f"{workers} workers" if workers else "this process"
         if self._batched(place):
             told = f"images in memory, views in batches on {place.type}"
@@ -227,9 +259,9 @@ class DataModule(pl.LightningDataModule):
     def _batched(self, device: torch.device) -> bool:
         return self.train.in_memory and not self._finish(device)
 
-    def _count_workers(self) -> int:
+    def _count_workers(self, processes: int = 1) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        processes = self.trainer.num_devices if self.trainer is not None else 1
+        processes = self.trainer.num_devices if self.trainer is not None else processes
         return auto_workers(self.workers, self.train.in_memory and self.where != "worker", processes, cores)
 
     def _resident(self, part: Part, device: torch.device) -> Part:

@@ -17,9 +17,14 @@ from torch import Tensor
 
 from ssl_zoo.data.source import DamagedFile
 
+# What these files may be, whatever their names say: others of Pillow's formats start programs (EPS) or fetch files.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 # What Pillow raises for files that are cut short, of another kind than their name says, or too large to be honest.
-PILLOW = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+PILLOW = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
+    TypeError, KeyError, AttributeError, OverflowError, MemoryError,  # tags of a TIFF file that are of another kind
+)  # fmt: skip
 UNREADABLE = (*PILLOW, Image.DecompressionBombError)
 
 
@@ -46,7 +51,7 @@ def decode(file: str | bytes, channels: int, name: str | None = None, shrink: Sh
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks about odd but readable files
-            with Image.open(file if isinstance(file, str) else io.BytesIO(file)) as image:
+            with Image.open(file if isinstance(file, str) else io.BytesIO(file), formats=FORMATS) as image:
                 if shrink is not None and image.format == "JPEG":
                     width, height = image.size
                     factor = shrink(height, width)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ssl_zoo.data.batch import RawBatch
 from ssl_zoo.data.damage import Damage
+from ssl_zoo.data.decoders import EvalTask, TrainTask, stream
 from ssl_zoo.data.sampler import Groups, Plan
 from ssl_zoo.data.source import Source
-from ssl_zoo.data.workers import EvalTask, TrainTask, stream
 from ssl_zoo.errors import ConfigError
 
 

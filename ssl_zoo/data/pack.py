@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_zoo.data.damage import Damage, readable
+from ssl_zoo.data.decoders import auto_workers, stream
 from ssl_zoo.data.pack_writer import Row, Writer
 from ssl_zoo.data.packed import DATA
 from ssl_zoo.data.source import DamagedFile, Source, Splits
-from ssl_zoo.data.workers import auto_workers, stream
 from ssl_zoo.errors import ConfigError, nearest
 
 ENCODINGS = ("decoded", "original", "jpeg")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ssl_zoo import archives
 from ssl_zoo.data.source import Part
 from ssl_zoo.errors import ConfigError
+
+ROWS = 1 << 30  # of an epoch, at most
 
 
 class PseudoLabels(NamedTuple):
@@ -44,9 +46,12 @@ class PseudoLabels(NamedTuple):
         if not path.is_file():
             raise ConfigError(f"data.pseudo_labels={file}: there is no such file; {advice}")
         try:
-            found = cls(**load_file(path))
-        except (SafetensorError, TypeError) as error:
+            found = cls(**archives.read_tensors(path))
+        except (archives.Unreadable, TypeError) as error:
             raise ConfigError(f"data.pseudo_labels={file}: holds no pseudo-labels ({error}); {advice}") from None
+        problem = found._problem()
+        if problem is not None:
+            raise ConfigError(f"data.pseudo_labels={file}: {problem}; {advice}")
         if not torch.equal(found.positions, part.positions.cpu()):
             raise ConfigError(
                 f"data.pseudo_labels={file}: made for {len(found.positions)} training samples, which are not the "
@@ -59,6 +64,18 @@ class PseudoLabels(NamedTuple):
                 f"data.pseudo_labels={file}: of {found.probabilities.shape[1]} classes, and the data has {classes}"
             )
         return found
+
+    def _problem(self) -> str | None:
+        """What is wrong with the numbers, before memory is asked for as many rows as they say."""
+        n = len(self.positions) if self.positions.dim() == 1 else -1
+        if self.probabilities.dim() != 2 or len(self.probabilities) != n or self.copies.shape != self.positions.shape:
+            return "its tensors have other shapes than pseudo-labels"
+        kinds = (self.probabilities.dtype, self.copies.dtype, self.positions.dtype)
+        if kinds != (torch.float32, torch.int64, torch.int64):
+            return f"its tensors are {', '.join(map(str, kinds))}, wanted float32, int64, int64"
+        if n and (int(self.copies.min()) < 0 or int(self.copies.max()) > ROWS or int(self.copies.sum()) > ROWS):
+            return f"an epoch has {int(self.copies.double().sum()):,} rows, wanted 0 to {ROWS:,}"
+        return None
 
     def rows(self, labels: Tensor | None) -> Tensor:
         """Rows of an epoch: each sample as often as it has copies, and a labelled one at least once."""

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ssl_zoo.data.fingerprint import digest, numbers, of
+
 
 class DamagedFile(Exception):
     """A file that cannot be decoded; loaders replace it, report it once and count it."""
@@ -67,6 +69,15 @@ class Source(Protocol):
         """The same samples, resident on ``device``; a source of files stays where it is."""
         ...
 
+    def fingerprint(self) -> str:
+        """Hex digits that change when the samples or their labels do (:mod:`ssl_zoo.data.fingerprint`).
+
+        The same in every process and on every machine, wherever the data lies, and found in about a second at any
+        size: a run that resumes compares it. Files that are gone count as changed and raise nothing. A source without
+        this method gets one from its number of samples, its labels and, in memory, some of its rows.
+        """
+        ...
+
 
 class Splits(NamedTuple):
     """What a configured source gives."""
@@ -109,6 +120,9 @@ class Part:
 
     def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
         return self.source.load(int(self.positions[index]), shrink)
+
+    def fingerprint(self) -> str:
+        return digest("part", of(self.source), numbers(self.positions), numbers(self.labels))
 
     def to(self, device: torch.device) -> Part:
         # The positions go along: a batch is then indexed without asking the CPU.

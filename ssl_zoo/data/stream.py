@@ -29,6 +29,7 @@ from torch import Tensor
 from ssl_zoo.data.chunks import INDEX, Cached, Index, InPlace, Place, count_bytes, litdata, read_small
 from ssl_zoo.data.damage import Damage
 from ssl_zoo.data.decode import Shrink, decode
+from ssl_zoo.data.fingerprint import digest, numbers
 from ssl_zoo.data.source import DamagedFile, Shards, Source, Splits
 from ssl_zoo.data.splits import fixed_permutation
 from ssl_zoo.errors import ConfigError
@@ -221,6 +222,9 @@ class Stream:
     def load(self, index: int, shrink: Shrink | None = None) -> Tensor:
         content, name = self.encoded(index)
         return decode(content, self.channels, name, shrink if self.draft else None)
+
+    def fingerprint(self) -> str:
+        return digest("stream", self.index.version, numbers(self.labels))
 
     def encoded(self, index: int) -> tuple[bytes, str]:
         """The image file as it was written, and a name for it.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.data.arrays import Arrays
+from ssl_zoo.data.arrays import Arrays, check_memory
 from ssl_zoo.data.source import Splits
 from ssl_zoo.data.splits import seed_of
 from ssl_zoo.ranges import Count, NonNegative, Size
@@ -30,6 +30,7 @@ def synthetic(
         noise: Standard deviation, of pixels in [0, 1].
         seed: Of the images, not of the training.
     """
+    check_memory(samples + val_samples, image_size, channels)
     kinds = 4 if classes is None else classes
     generator = torch.Generator().manual_seed(seed_of("patterns", seed))
     coarse = torch.rand(kinds, channels, 4, 4, generator=generator)
@@ -40,7 +41,8 @@ def synthetic(
         labels = torch.arange(n) % kinds
         pieces = enumerate(labels.split(1024))
         images = torch.cat([_noisy(patterns, piece, noise, seed_of(name, seed, i)) for i, piece in pieces])
-        return Arrays(images, None if classes is None else labels, names)
+        drawn = f"{name} {n} {kinds} {float(noise)!r} {seed} {channels} x {image_size}"  # all that decides the pixels
+        return Arrays(images, None if classes is None else labels, names, drawn)
 
     train = draw(samples, "train")
     return Splits(train, draw(val_samples, "val") if val_samples else None)

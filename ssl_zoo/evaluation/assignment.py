@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.clustering import SPLITS, agreement
-from ssl_zoo.evaluation.features import extract, labelled
+from ssl_zoo.features import extract, labelled
 
 if TYPE_CHECKING:
     from ssl_zoo.evaluation.run import Judged

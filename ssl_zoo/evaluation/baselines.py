@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.features import extract
-from ssl_zoo.evaluation.knn import knn_top1
 from ssl_zoo.evaluation.linear import linear_probe
+from ssl_zoo.features import extract
+from ssl_zoo.knn import knn_top1
 
 SWEEP = (1.0, 0.1, 0.01)  # l2; thousands of correlated pixels want a strong one, and weak ones take minutes on a CPU
 SIDE = 32  # pixels; larger views are averaged down to it, or the classifiers would have 150,000 inputs

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.features import Features, accuracy, extract, labelled, topk_accuracy
 from ssl_zoo.evaluation.run import Judged
+from ssl_zoo.features import Features, accuracy, extract, labelled, topk_accuracy
 
 
 class Classes(nn.Module):

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.evaluation.features import Features, labelled
+from ssl_zoo.features import Features, labelled
 from ssl_zoo.modules.kmeans import kmeans
 from ssl_zoo.ranges import Size
 

@@ -6,9 +6,7 @@ precision, several processes, metrics, checkpoints that are continued after an i
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ssl_zoo import build, worker
+from ssl_zoo import build, launch
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.callbacks.checkpoint import Terminated
-from ssl_zoo.config import config_hash, plain
+from ssl_zoo.config import plain
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.classifier import judge, scores, validation_of
 from ssl_zoo.evaluation.run import Judged
 from ssl_zoo.modules.heads import first_layers
-from ssl_zoo.report.finish import SUMMARY
-from ssl_zoo.trainer import devices_of
 
 START = "start.safetensors"
 FINETUNE = "ssl_zoo.methods.finetune.FineTune"
@@ -53,7 +48,7 @@ def evaluate(judged: Judged, **settings: Any) -> dict[str, Any]:
     cfg = configuration(judged, folder, given)
     labelled = _check_batch(judged, given["batch_size"])
     _train(cfg, folder, None if given["from_scratch"] else lambda: pretrained(judged.method, given["head_layers"]))
-    method, _, _ = build.load_method(folder / "checkpoints" / "last.ckpt")
+    method, _, _ = build.load_method(folder / "checkpoints" / "last.ckpt", judged.target.get("trust"))
     found = scores(method.to(judged.device), loader, judged.device)
     samples = {"train": labelled, "test": int((found.labels >= 0).sum())}
     return {**judge(found, judged.datamodule.info.classes), "name": name, "run": str(folder), "samples": samples}
@@ -84,7 +79,7 @@ def configuration(judged: Judged, folder: Path, settings: Mapping[str, Any]) -> 
             "recipe": {"name": "finetune", "source": "protocol of evaluate.py"},
             "pretrained": {"checkpoint": None, "sha256": None}
             if scratch
-            else {"checkpoint": str(judged.source.checkpoint), "sha256": judged.sha256},
+            else {"checkpoint": str(judged.source.file), "sha256": judged.sha256},
             "batch_norm": {"group": None},
             "backbone": backbone,
             "optimizer": settings["optimizer"],
@@ -146,30 +141,19 @@ def pretrained(method: Any, head_layers: int) -> dict[str, Tensor]:
     return state | {f"classifier.{name}": value for name, value in kept.state_dict().items()}
 
 
-def _train(cfg: DictConfig, folder: Path, weights: Any) -> None:
+def _train(cfg: DictConfig, folder: Path, weights: Callable[[], dict[str, Tensor]] | None) -> None:
     """Train, go on with an interrupted training, or find that the same one has been finished."""
     build.check_signatures(cfg)
-    wanted = config_hash(plain(cfg))
-    record = folder / "run.json"
-    same = record.is_file() and json.loads(record.read_text())["hash"] == wanted
-    last = folder / "checkpoints" / "last.ckpt"
-    if same and (folder / SUMMARY).is_file():
-        print(f"{folder} is finished already: judged again, not trained again")
-        return
-    if same and last.is_file():
-        cfg.resume = str(last)
-    else:
-        if record.is_file():  # of other settings
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def prepare() -> None:
         if weights is not None:
             save_file({name: value.cpu().contiguous() for name, value in weights().items()}, folder / START)
-    built = worker.build_run(cfg)
-    if cfg.resume is None and cfg.method.start is not None:
-        _fits(built[0], cfg.method.start)
-    worker.write_config(cfg, folder)
-    worker.write_record(cfg, folder)
-    _fit(cfg, folder, built)
+
+    def check(method: Any) -> None:
+        if cfg.method.start is not None:
+            _fits(method, cfg.method.start)
+
+    launch.train_in(folder, cfg, prepare, check)
     (folder / START).unlink(missing_ok=True)  # from here on its weights are in last.ckpt
 
 
@@ -178,22 +162,6 @@ def _fits(method: Any, start: str) -> None:
         method.begin_with(load_file(start))
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"protocol.backbone: {str(error).splitlines()[0]}; change only what has no weights") from None
-
-
-def _fit(cfg: DictConfig, folder: Path, built: Any) -> None:
-    stopped = f"stopped by SIGTERM; the same command continues the fine-tuning in {folder}"
-    if devices_of(cfg) == 1:
-        try:
-            worker.run(cfg, folder, built)
-        except Terminated:
-            raise Terminated(stopped) from None
-        return
-    del built
-    status = worker.launch(cfg, folder)
-    if status == worker.TERMINATED:
-        raise Terminated(stopped)
-    if status:
-        raise ConfigError(f"fine-tuning in {folder} ended with status {status}; its processes have said why")
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.base import backbone_of
 from ssl_zoo.errors import ConfigError
 
 
@@ -22,8 +23,6 @@ class LastLayers(nn.Module):
     """
 
     def __init__(self, encoder: nn.Module, layers: int) -> None:
-        from ssl_zoo.export import backbone_of  # which imports this package
-
         super().__init__()
         self.backbone = backbone_of(encoder)
         self.layers = layers

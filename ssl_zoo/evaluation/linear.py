@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.evaluation import balancedness
-from ssl_zoo.evaluation.features import Features, accuracy, labelled, topk_accuracy
+from ssl_zoo.features import Features, accuracy, labelled, topk_accuracy
 from ssl_zoo.ranges import NonNegative, Part, Size
 
 SWEEP = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.evaluation.features import Features
+from ssl_zoo.features import Features
 
 BLOCK = 2**23  # similarities sorted at a time
 GALLERIES = ("test", "train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from ssl_zoo import __version__, build
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo import __version__, build, runs
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.baselines import loaders
-from ssl_zoo.evaluation.features import Features, cached, extract, fingerprint, sha256
+from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
 from ssl_zoo.evaluation.layers import LastLayers
+from ssl_zoo.features import Features, extract
 from ssl_zoo.ranges import Size
 from ssl_zoo.signatures import describe, fits, problems
 
@@ -29,18 +31,10 @@ PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc")  # beginnings 
 
 
 @dataclass(frozen=True)
-class Run:
-    """A checkpoint file and the run folder that its results belong to."""
-
-    checkpoint: Path
-    folder: Path
-
-
-@dataclass(frozen=True)
 class Judged:
     """What a protocol gets that reads the network itself instead of its features (``reads: network``)."""
 
-    source: Run
+    source: runs.Checkpoint
     name: str  # of the result file and of what is written beside it
     method: Any  # with the checkpoint's weights, in eval mode, on `device`
     target: DictConfig  # the run's configuration with the data to evaluate on
@@ -49,34 +43,9 @@ class Judged:
     device: torch.device
 
 
-def find(path: str | Path | None) -> Run:
-    """The checkpoint that ``path`` means: a file, or a run folder with ``checkpoints/last.ckpt``.
-
-    Raises:
-        ConfigError: If there is none, with what lies beside the path instead.
-    """
-    if path is None:
-        raise ConfigError("checkpoint is not given; wanted checkpoint=RUN_FOLDER or checkpoint=FILE.ckpt")
-    given = Path(os.path.expanduser(str(path)))
-    if given.is_dir():
-        return Run(_last(given), given)
-    if not given.is_file():
-        beside = [file.name for file in given.parent.iterdir()] if given.parent.is_dir() else []
-        hint = f"in {given.parent}: {nearest(given.name, beside)}" if beside else f"{given.parent} is no folder either"
-        raise ConfigError(f"checkpoint={path}: there is no such file; {hint}")
-    return Run(given, given.parent.parent if given.parent.name == "checkpoints" else given.parent)
-
-
-def _last(folder: Path) -> Path:
-    for file in (folder / "checkpoints" / "last.ckpt", folder / "last.ckpt"):
-        if file.is_file():
-            return file
-    below = sorted(str(file.parents[1]) for file in folder.rglob("checkpoints/last.ckpt"))
-    hint = f"runs below it: {', '.join(below[:3])}" if below else "is its run still in its first epoch?"
-    raise ConfigError(f"checkpoint={folder}: found no checkpoints/last.ckpt in this folder; {hint}")
-
-
-def data_config(trained: DictConfig, wanted: Any, image_size: int | None = None) -> DictConfig:
+def data_config(
+    trained: DictConfig, wanted: Any, image_size: int | None = None, resolved: Mapping[str, Any] | None = None
+) -> DictConfig:
     """The configuration of a run with the data to evaluate on.
 
     A ``data`` group chosen on the command line takes the place of the checkpoint's; its interpolations (augmentation,
@@ -87,6 +56,10 @@ def data_config(trained: DictConfig, wanted: Any, image_size: int | None = None)
         trained: Configuration in the checkpoint.
         wanted: The ``data`` node of ``conf/evaluate.yaml``, not resolved; keys that are null were not given.
         image_size: Side of the evaluation view; by default the checkpoint's, for other data too.
+        resolved: What ``auto`` became for the checkpoint's data; for other data it is decided anew.
+
+    Raises:
+        ConfigError: If the checkpoint's data are at an address, which only the user may have opened.
     """
     base = OmegaConf.to_container(trained, resolve=True)
     assert isinstance(base, dict)
@@ -97,12 +70,25 @@ def data_config(trained: DictConfig, wanted: Any, image_size: int | None = None)
         new = {**given, "image_size": old["image_size"], "channels": old["channels"]}
     else:
         new = {**old, **{key: value for key, value in given.items() if value is not None}}
+        if given.get("root") is None and "://" in str(old.get("root")):
+            raise ConfigError(
+                f"the checkpoint was trained on data at {old['root']}, and nothing is fetched because a file says so: "
+                f"read it with data.root={old['root']}"
+            )
+        if given.get("root") is not None:
+            new["source"] = {**old["source"], **_typed(resolved or {})}
     if image_size is not None:
         new["image_size"] = image_size
     whole = {key: value for key, value in UNTRAINED.items() if key in new}
     cfg = OmegaConf.create({**base, "data": {**new, **whole, "accumulate": 1}})
     cfg.data = OmegaConf.create(OmegaConf.to_container(cfg.data, resolve=True))
     return cfg
+
+
+def _typed(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The words that stood in the source's settings before they were resolved."""
+    prefix = "data.source."
+    return {path.removeprefix(prefix): item["typed"] for path, item in resolved.items() if path.startswith(prefix)}
 
 
 def data_name(data: DictConfig) -> str:
@@ -143,12 +129,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """
     began = time.perf_counter()
     _check(cfg)
-    source = find(cfg.checkpoint)
+    source = runs.find(cfg.checkpoint)
     device = pick_device(cfg.device)
-    method, trained, checkpoint = build.load_method(source.checkpoint)
-    target = data_config(trained, cfg.get("data"), cfg.image_size)
-    datamodule = build.build_data(target)
-    digest = sha256(source.checkpoint)
+    method, trained, checkpoint = build.load_method(source.file, cfg.get("trust"))
+    target = data_config(trained, cfg.get("data"), cfg.image_size, checkpoint["ssl_zoo"].get("resolved"))
+    datamodule = build.build_data_from_file(target)
+    digest = sha256(source.file)
     method.to(device)
     other = "" if data_name(trained.data) == data_name(target.data) else f"-{data_name(target.data)}"
     name = f"{cfg.protocol.name}{other}"
@@ -165,7 +151,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "method": _short(trained.method),
         "backbone": _short(trained.backbone),
         "data": data_name(target.data),
-        "checkpoint": str(source.checkpoint),
+        "checkpoint": str(source.file),
         "sha256": digest,
         "epoch": checkpoint.get("epoch"),
         "step": checkpoint.get("global_step"),
@@ -192,7 +178,13 @@ def _check(cfg: DictConfig) -> None:
 
 
 def _of_features(
-    cfg: DictConfig, method: Any, target: DictConfig, datamodule: Any, digest: str, source: Run, device: torch.device
+    cfg: DictConfig,
+    method: Any,
+    target: DictConfig,
+    datamodule: Any,
+    digest: str,
+    source: runs.Checkpoint,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
     folder = source.folder / "evaluation" / "features" if cfg.cache else None

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import rank
-from ssl_zoo.evaluation.features import extract
+from ssl_zoo.features import extract
 from ssl_zoo.methods.scalars import Scalars
 from ssl_zoo.modules.queue import Staged
 from ssl_zoo.optim.clipping import Clip
+from ssl_zoo.optim.lengths import total_steps
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress
 from ssl_zoo.seeding import seed_generators
@@ -35,6 +36,7 @@ class Method(pl.LightningModule):
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
+    rows_of_samples: bool = False  # the state has a row for each training sample, which no other data may take over
     uniform_loss: float | None = None  # the loss of uniform assignments (ln K), by which the monitor names a collapse
     data_info: DataInfo  # set by build_method
 
@@ -109,10 +111,7 @@ class Method(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         accumulate = self.trainer.accumulate_grad_batches
         steps = int(self.trainer.num_training_batches) // accumulate
-        total = steps * (self.trainer.max_epochs or 1)
-        if self.trainer.max_steps > 0:
-            epochs_end = (self.trainer.max_epochs or -1) > 0
-            total = min(total, self.trainer.max_steps) if epochs_end else self.trainer.max_steps
+        total = total_steps(steps, self.trainer.max_epochs, self.trainer.max_steps)
         self.progress = Progress(self.trainer.global_step, total, steps)
         # Dropout must not depend on what came before: a resumed run draws what the uninterrupted one did.
         seed_generators(hash((self.seed, self.trainer.current_epoch, batch_idx, rank())) & (2**63 - 1), self.device)

@@ -64,6 +64,7 @@ class CMC(Method):
 
     views_required = (1, 0)
     views_allowed = (1, 0)
+    rows_of_samples = True
     backbone: Towers
 
     def __init__(

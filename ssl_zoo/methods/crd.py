@@ -46,6 +46,7 @@ class CRD(Method):
     views_required = (1, 0)
     views_allowed = (1, 0)
     needs_labels = True
+    rows_of_samples = True
 
     def __init__(
         self,

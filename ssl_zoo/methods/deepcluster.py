@@ -51,6 +51,7 @@ class DeepCluster(Method):
 
     views_required = (1, 0)
     views_allowed = (1, 0)
+    rows_of_samples = True
 
     def __init__(
         self,

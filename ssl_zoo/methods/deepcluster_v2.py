@@ -52,6 +52,7 @@ class DeepClusterV2(Method):
     """
 
     views_allowed = (None, None)
+    rows_of_samples = True
     assignments: Tensor  # [H, N]
 
     def __init__(

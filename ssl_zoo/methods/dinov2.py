@@ -12,6 +12,7 @@ from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.vit import require_class_token
 from ssl_zoo.data.batch import Batch
+from ssl_zoo.device import to_device
 from ssl_zoo.distributed import gather
 from ssl_zoo.losses.koleo import koleo
 from ssl_zoo.losses.masked_distillation import crop_distillation, masked_distillation
@@ -23,7 +24,6 @@ from ssl_zoo.modules.targets import Targets
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
 from ssl_zoo.ranges import Count, NonNegative, Positive, Share
-from ssl_zoo.transfer import to_device
 
 TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 

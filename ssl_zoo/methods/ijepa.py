@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.device import to_device
 from ssl_zoo.distributed import own_rows, world_size
 from ssl_zoo.errors import nearest
 from ssl_zoo.losses.latent import latent_regression, latent_targets
@@ -20,7 +21,6 @@ from ssl_zoo.modules.token_predictor import TokenPredictor
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Linear, Schedule, value
 from ssl_zoo.ranges import Share
-from ssl_zoo.transfer import to_device
 
 FORMS = ("smooth_l1", "l2")
 

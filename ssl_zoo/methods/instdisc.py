@@ -38,6 +38,7 @@ class InstDisc(Method):
 
     views_required = (1, 0)
     views_allowed = (None, 0)  # the mean over views; the authors have one
+    rows_of_samples = True
 
     def __init__(
         self,

@@ -45,6 +45,8 @@ class PCL(Method):
         scope: Whose samples' prototypes are negatives besides those drawn: ``global`` or ``rank``.
     """
 
+    rows_of_samples = True
+
     def __init__(
         self,
         backbone: Backbone,

@@ -47,6 +47,7 @@ class SpCL(Method):
 
     views_required = (1, 0)
     views_allowed = (1, 0)
+    rows_of_samples = True
     limit: Tensor
 
     def __init__(
@@ -70,8 +71,7 @@ class SpCL(Method):
         self.neck: Any = NORMS["batch_no_offset"](backbone.out_features)
         self.source_norms = DualNorm(self.network) if source else None
         self.domains = Domains((data_info.classes or 0) if source else 0)
-        rows = self.domains.classes + data_info.samples
-        self.memory = HybridMemory(rows, backbone.out_features, memory_momentum)
+        self.memory = HybridMemory(self.domains.classes + data_info.samples, backbone.out_features, memory_momentum)
         self.register_buffer("limit", torch.tensor(-1.0, dtype=torch.float64))  # of independence; -1: not yet known
         self.pseudo_labels = SelfPaced(eps, eps_gap, min_samples, k1, k2)
         self.temperature, self.instances = temperature, instances

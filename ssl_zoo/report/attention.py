@@ -11,7 +11,7 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
-from ssl_zoo.backbones.base import Attention
+from ssl_zoo.backbones.base import Attention, backbone_of
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.report.views import denormalize, grid, picture
 
@@ -52,7 +52,12 @@ def mass_mask(maps: Tensor, keep: float) -> Tensor:
 
 
 def attention(
-    run: str, images: int = 6, keep: float = 0.6, data_root: str | None = None, out: str | None = None
+    run: str,
+    images: int = 6,
+    keep: float = 0.6,
+    data_root: str | None = None,
+    out: str | None = None,
+    trust: Sequence[str] | str = (),
 ) -> Path:
     """Draw the last block's attention for the first evaluation images: ``ssl-zoo report attention RUN``.
 
@@ -65,21 +70,21 @@ def attention(
         keep: Share of the attention inside of what is lit, in (0, 1].
         data_root: Folder of the data, where it has moved since the run.
         out: PNG to write; by default ``attention.png`` in the run folder.
+        trust: Packages whose classes the run's configuration may name, besides the project's own.
 
     Raises:
         ConfigError: If the encoder has no attention, with the networks that have, or a number is out of range.
     """
-    from ssl_zoo import build  # imports every part of the library
-    from ssl_zoo.evaluation.run import data_config, find
-    from ssl_zoo.export import backbone_of
+    from ssl_zoo import build, runs  # imports every part of the library
+    from ssl_zoo.evaluation.run import data_config
 
     if images < 1 or not 0 < keep <= 1:
         raise ConfigError(f"report attention wants images >= 1 and 0 < keep <= 1, got images={images}, keep={keep}")
-    source = find(run)
-    method, trained, _ = build.load_method(source.checkpoint)
+    source = runs.find(run)
+    method, trained, _ = build.load_method(source.file, trust)
     backbone = backbone_of(method.encoder)
     backbone.require_tokens("report attention")  # before any data is read
-    data = build.build_data(data_config(trained, {"root": data_root}))
+    data = build.build_data_from_file(data_config(trained, {"root": data_root}))
     views = _first_views(data.val_loader() or data.train_eval_loader(), images)
     with torch.no_grad():
         maps = class_attention(backbone.forward_attention(views)).float()  # [B, heads, h, w]

@@ -1,46 +1,89 @@
-"""What a run leaves at its end: the table, the curves, and summary.json, which says that it is finished."""
+"""What a run leaves at its end: the table, the curves, and summary.json with its numbers."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from ssl_zoo import files, runs
 from ssl_zoo.evaluation import baselines
 from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.summary import Row, run_files, table
 
-SUMMARY = "summary.json"
 OFFLINE = "linear: logistic regression on frozen features; kNN: settings of callbacks.online_knn; all rows alike"
 ONLINE = "linear probe: the online one, of the last evaluation during training"
+PENDING = "not made yet"  # of summary.json's "report"; a start that finds it makes the report
 
 
-def finish(cfg: DictConfig, run_dir: Path, method: Any, data: Any, seconds: float) -> dict[str, Any]:
+def finish(
+    cfg: DictConfig, run_dir: Path, method: Any, data: Any, record: runs.Record, device: torch.device
+) -> dict[str, Any]:
     """Measure the baselines, draw the curves, write ``summary.json`` and print the table.
 
+    The run is finished whatever happens here: what goes wrong is a line on stderr and ``report: failed`` there.
+
+    Args:
+        cfg: Of the run.
+        run_dir: Its folder.
+        method, data: Trained, and what it was trained on.
+        record: With the last metrics and the seconds of training.
+        device: Where features are made.
+
     Returns:
-        What ``summary.json`` holds: the latest metrics, baselines in percent, seconds of training.
+        What ``summary.json`` holds: the latest metrics, baselines in percent, seconds of training, how the report went.
     """
-    numbers: dict[str, Any] = {**method.metrics, "seconds": round(seconds, 1)}
-    rows, note = [Row(cfg.card.name, method.metrics.get("probe/top1"), method.metrics.get("knn/top1"))], ONLINE
-    if cfg.report and data.info.classes is not None and data.val_loader() is not None:
-        # One protocol for every row: the online probe has seen augmented views of a moving network.
-        rows, note = [], OFFLINE
-        for name, found in _judged(cfg, method, data).items():
-            numbers[name] = found
-            rows.append(Row(name, found["linear"], found["knn"]))
-    if cfg.report and (run_dir / "metrics.csv").is_file():
-        save_curves(run_dir, {f"{row.name} (linear)": row.probe for row in rows[1:] if row.probe is not None})
-    (run_dir / SUMMARY).write_text(json.dumps(numbers, indent=2) + "\n")
-    Console().print(table(rows, run_files(run_dir), note))
+    numbers: dict[str, Any] = {**record.metrics, "seconds": record.seconds, "report": PENDING}
+    _write(run_dir, numbers)
+    try:
+        _report(cfg, run_dir, method, data, numbers, device)
+        numbers["report"] = "made" if cfg.report else "off"
+    except Exception as error:  # any fault of a picture or a probe: hours of training do not end with its traceback
+        reason = str(error).splitlines()[0] if str(error) else ""
+        numbers["report"] = f"failed: {type(error).__name__}: {reason}"
+        print(f"the run is finished; its report failed ({type(error).__name__}: {reason})", file=sys.stderr)
+    _write(run_dir, numbers)
     return numbers
 
 
-def _judged(cfg: DictConfig, method: Any, data: Any) -> dict[str, dict[str, float]]:
-    device, probe = method.device, (cfg.callbacks or {}).get("online_knn") or {}
+def read(run_dir: Path) -> dict[str, Any] | None:
+    """What ``summary.json`` holds; None: there is none that can be read."""
+    try:
+        found = json.loads((run_dir / runs.SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(run_dir: Path, numbers: dict[str, Any]) -> None:
+    try:
+        files.write(run_dir / runs.SUMMARY, json.dumps(numbers, indent=2) + "\n")
+    except OSError as error:
+        print(f"{run_dir / runs.SUMMARY} cannot be written ({error.strerror})", file=sys.stderr)
+
+
+def _report(
+    cfg: DictConfig, run_dir: Path, method: Any, data: Any, numbers: dict[str, Any], device: torch.device
+) -> None:
+    rows, note = [Row(cfg.card.name, numbers.get("probe/top1"), numbers.get("knn/top1"))], ONLINE
+    if cfg.report and data.info.classes is not None and data.val_loader() is not None:
+        # One protocol for every row: the online probe has seen augmented views of a moving network.
+        rows, note = [], OFFLINE
+        for name, found in _judged(cfg, method, data, device).items():
+            numbers[name] = found
+            rows.append(Row(name, found["linear"], found["knn"]))
+    if cfg.report and (run_dir / runs.METRICS).is_file():
+        save_curves(run_dir, {f"{row.name} (linear)": row.probe for row in rows[1:] if row.probe is not None})
+    Console().print(table(rows, run_files(run_dir), note))
+
+
+def _judged(cfg: DictConfig, method: Any, data: Any, device: torch.device) -> dict[str, dict[str, float]]:
+    probe = (cfg.callbacks or {}).get("online_knn") or {}
     settings = {key: probe[key] for key in ("k", "temperature", "bank_size") if key in probe}
     return {
         cfg.card.name: baselines.compare(method, data, device, **settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,7 +17,12 @@ TITLES = ("original", "masked", "reconstructed")
 
 
 def reconstruction(
-    run: str, images: int = 8, seed: int = 0, data_root: str | None = None, out: str | None = None
+    run: str,
+    images: int = 8,
+    seed: int = 0,
+    data_root: str | None = None,
+    out: str | None = None,
+    trust: Sequence[str] | str = (),
 ) -> Path:
     """Draw the first evaluation images, masked and painted again: ``ssl-zoo report reconstruction RUN``.
 
@@ -29,21 +35,22 @@ def reconstruction(
         seed: Of the masks.
         data_root: Folder of the data, where it has moved since the run.
         out: PNG to write; by default ``reconstruction.png`` in the run folder.
+        trust: Packages whose classes the run's configuration may name, besides the project's own.
 
     Raises:
         ConfigError: If the method paints no pixels, with the methods that do, or ``images`` is below 1.
     """
-    from ssl_zoo import build  # imports every part of the library
-    from ssl_zoo.evaluation.run import data_config, find
+    from ssl_zoo import build, runs  # imports every part of the library
+    from ssl_zoo.evaluation.run import data_config
 
     if images < 1:
         raise ConfigError(f"report reconstruction wants images >= 1, got {images}")
-    source = find(run)
-    method, trained, _ = build.load_method(source.checkpoint)
+    source = runs.find(run)
+    method, trained, _ = build.load_method(source.file, trust)
     paint = getattr(method, "reconstruct", None)
     if paint is None:
         raise ConfigError(f"{type(method).__name__} paints no pixels; these do: {', '.join(painters())}")
-    data = build.build_data(data_config(trained, {"root": data_root}))
+    data = build.build_data_from_file(data_config(trained, {"root": data_root}))
     loader = data.val_loader() or data.train_eval_loader()
     views = torch.cat([batch[0] for batch, _ in zip(loader, range(images), strict=False)])[:images]
     rng = BatchRNG(seed, epoch=0, micro=0, slot=torch.arange(len(views)), stream="picture")

@@ -8,32 +8,34 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from ssl_zoo.optim.schedules import Progress
-from ssl_zoo.report.startup import screen
+from ssl_zoo.optim.lengths import planned
+from ssl_zoo.report.screen import screen
 from ssl_zoo.report.views import save_data_views
+from ssl_zoo.trainer import device_of, devices_of
 
 
-def planned(cfg: DictConfig, data: Any, step: int = 0) -> Progress:
-    """Steps per epoch and in total, as the trainer will take them."""
-    per_epoch = data.info.samples // data.batch_size
-    total = per_epoch * cfg.trainer.max_epochs
-    return Progress(step, min(total, cfg.trainer.max_steps) if cfg.trainer.max_steps > 0 else total, per_epoch)
+def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) -> None:
+    """Print the screen and, unless ``report=false``, draw ``views.png``.
 
-
-def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, resume: str | None, devices: int) -> None:
-    """Print the screen and, unless ``report=false``, draw ``views.png``."""
+    Args:
+        cfg: Of the run.
+        run_dir: Its folder.
+        method, data: Built.
+        step: From which it goes on; 0: it begins.
+    """
     if cfg.report:
         save_data_views(data, run_dir / "views.png")
+    processes = devices_of(cfg)
     text = screen(
         cfg,
         method,
-        method.bound,
+        method.bind(data.batch_size, fused=False),
         data.info,
-        planned(cfg, data),
+        planned(cfg, data.info.samples, step),
         run_dir,
-        devices=devices,
-        augmentation=data.describe(),
+        devices=processes * cfg.trainer.num_nodes,
+        augmentation=data.describe(device_of(cfg), processes),
         checkpoints=2,  # last and best
-        notes=[f"continues from {resume}"] if resume else [],
+        notes=[f"continues {cfg.resume}"] if cfg.resume else [],
     )
     Console().print(text)

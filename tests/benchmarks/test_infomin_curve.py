@@ -68,6 +68,6 @@ def test_a_sweep_trains_draws_and_does_not_repeat_itself(tmp_path, capsys):
     points = json.loads((tmp_path / "curve.json").read_text())
     assert [p["value"] for p in points] == [0.0, 0.8] and (tmp_path / "curve.png").is_file()
     assert all(p["bound"] < math.log(257) and 0 <= p["accuracy"] <= 100 for p in points)
-    times = [(tmp_path / name / "summary.json").stat().st_mtime_ns for name in ("0", "0.8")]
+    times = [(tmp_path / name / "run.json").stat().st_mtime_ns for name in ("0", "0.8")]
     assert main(words) == 0
-    assert [(tmp_path / name / "summary.json").stat().st_mtime_ns for name in ("0", "0.8")] == times
+    assert [(tmp_path / name / "run.json").stat().st_mtime_ns for name in ("0", "0.8")] == times

@@ -10,9 +10,9 @@ from PIL import Image
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data.decode import decode
+from ssl_zoo.data.decoders import TrainTask
 from ssl_zoo.data.folder import folder
 from ssl_zoo.data.sampler import Request
-from ssl_zoo.data.workers import TrainTask
 
 
 def photograph(height, width, seed=0):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from ssl_zoo.data.decoders import Stack, auto_workers, guarded, stream
 from ssl_zoo.data.loader import EvalLoader
 from ssl_zoo.data.sampler import Plan, order
 from ssl_zoo.data.synthetic import synthetic
-from ssl_zoo.data.workers import Stack, auto_workers, guarded, stream
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import batches, by_slot, files, memory, pictures
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.data.workers import STREAM
+from ssl_zoo.data.decoders import STREAM
 from tests.data.helpers import batches, files, pictures
 
 KEYS = {f"{view}/image/{name}" for view in (0, 1) for name in ("random_resized_crop/box", "flip/flipped")}

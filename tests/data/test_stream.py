@@ -22,12 +22,12 @@ from ssl_zoo import config
 from ssl_zoo.data import chunks
 from ssl_zoo.data.arrays import digits
 from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.decoders import TrainTask
 from ssl_zoo.data.folder import folder
 from ssl_zoo.data.loader import TrainLoader
 from ssl_zoo.data.packed import packed as packed_source
 from ssl_zoo.data.source import DamagedFile, Splits
 from ssl_zoo.data.stream import stream, write_splits, write_stream
-from ssl_zoo.data.workers import TrainTask
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import augmentation, batches, by_slot, pictures
 

@@ -7,7 +7,7 @@ import torch
 
 from ssl_zoo.evaluation import knn, linear
 from ssl_zoo.evaluation.balancedness import balancedness, by_class, report
-from ssl_zoo.evaluation.features import Features
+from ssl_zoo.features import Features
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 2])
 GUESSES = torch.tensor([0, 0, 0, 1, 1, 0, 0])

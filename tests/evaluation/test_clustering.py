@@ -9,8 +9,8 @@ import torch
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.clustering import agreement, evaluate, matched_accuracy
-from ssl_zoo.evaluation.features import Features
 from ssl_zoo.evaluation.run import run
+from ssl_zoo.features import Features
 from tests.evaluation.test_run import settings, trained  # noqa: F401  (a fixture)
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_zoo.evaluation.features import Features, cached, extract, fingerprint, sha256, topk_accuracy
+from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
+from ssl_zoo.features import Features, extract, topk_accuracy
 
 
 class Net(nn.Module):

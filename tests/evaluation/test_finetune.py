@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo import build, config
+from ssl_zoo import build, config, runs
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.finetune import pretrained
@@ -37,7 +37,7 @@ def tuned(folder: Path, *words: str, epochs: int = 1) -> dict[str, Any]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return build.read_checkpoint(folder)["state_dict"]
+    return runs.read_checkpoint(folder)["state_dict"]
 
 
 def test_without_a_rate_the_network_is_the_pretrained_one_with_the_beginning_of_its_head(folder):
@@ -85,7 +85,9 @@ def test_an_interrupted_fine_tuning_goes_on_bit_for_bit(folder, monkeypatch):
         return inner(self, batch)
 
     monkeypatch.setattr(FineTune, "training_loss", killed)
-    (folder / "evaluation" / "finetune" / "run.json").write_text(json.dumps({"hash": "of other settings"}))
+    record = runs.read_record(folder / "evaluation" / "finetune")
+    record.identity["seed"] = 9  # of other settings: it is trained anew
+    record.write(folder / "evaluation" / "finetune")
     with pytest.raises(RuntimeError, match="killed"):
         tuned(folder, "protocol.head_layers=-1", epochs=3)
     tuned(folder, "protocol.head_layers=-1", epochs=3)
@@ -129,7 +131,7 @@ def test_layers_of_a_transformer_learn_more_slowly_the_earlier_they_are(tmp_path
     extra = [*DATA, "backbone=vit", "backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
     cfg = config.load(["method=supervised", "data=synthetic", "data.image_size=16", "report=false", *extra])
     method = build.build_method(cfg, INFO)
-    record = build.run_record(cfg, "hash", INFO)
+    record = build.run_record(cfg, runs.Record.begin(config.plain(cfg)), INFO)
     torch.save({"state_dict": method.state_dict(), "ssl_zoo": record}, tmp_path / "vit.ckpt")
     result = tuned(tmp_path / "vit.ckpt", "protocol=finetune_vit", "protocol.optimizer.layer_decay=0.5")
     tuning = build.load_method(result["run"])[0]

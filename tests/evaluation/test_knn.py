@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from ssl_zoo.evaluation import knn
-from ssl_zoo.evaluation.features import Features
-from ssl_zoo.evaluation.knn import evaluate, knn_predict, knn_top1
+from ssl_zoo import knn
+from ssl_zoo.evaluation.knn import evaluate
+from ssl_zoo.features import Features
+from ssl_zoo.knn import knn_predict, knn_top1
 
 
 def by_loops(query, bank, labels, classes, k, temperature):

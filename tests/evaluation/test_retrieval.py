@@ -11,9 +11,9 @@ from sklearn.metrics import average_precision_score
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import retrieval
-from ssl_zoo.evaluation.features import Features
 from ssl_zoo.evaluation.retrieval import evaluate, retrieve
 from ssl_zoo.evaluation.run import run
+from ssl_zoo.features import Features
 from tests.evaluation.test_run import settings, trained  # noqa: F401  (a fixture)
 
 

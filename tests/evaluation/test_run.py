@@ -18,9 +18,10 @@ from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import run as running
 from ssl_zoo.evaluation.baselines import raw_pixels
-from ssl_zoo.evaluation.features import extract
-from ssl_zoo.evaluation.knn import knn_top1
-from ssl_zoo.evaluation.run import data_config, data_name, find, pick_device, run
+from ssl_zoo.evaluation.run import data_config, data_name, pick_device, run
+from ssl_zoo.features import extract
+from ssl_zoo.knn import knn_top1
+from ssl_zoo.runs import find
 
 TRAINED = {
     "seed": 3,
@@ -84,13 +85,13 @@ def trained(tmp_path, monkeypatch):
     stand = SimpleNamespace(folder=folder, method=Method(), data=Data(), asked=None)
     checkpoint = {"epoch": 2, "global_step": 9, "ssl_zoo": {"hash": "abc"}}
     loaded = (stand.method, OmegaConf.create(TRAINED), checkpoint)
-    monkeypatch.setattr(running.build, "load_method", lambda path: loaded)
+    monkeypatch.setattr(running.build, "load_method", lambda path, trusted=(): loaded)
 
     def build_data(cfg):
         stand.asked = cfg.data
         return stand.data
 
-    monkeypatch.setattr(running.build, "build_data", build_data)
+    monkeypatch.setattr(running.build, "build_data_from_file", build_data)
     return stand
 
 
@@ -168,7 +169,10 @@ def test_a_missing_checkpoint_names_what_lies_beside_it(trained, tmp_path):
         find(trained.folder / "checkpoints" / "lost.ckpt")
     with pytest.raises(ConfigError, match=r"no such file; .*absent is no folder either"):
         find(tmp_path / "absent" / "last.ckpt")
-    with pytest.raises(ConfigError, match=r"found no checkpoints/last.ckpt in this folder; runs below it: .*run"):
+    assert find(tmp_path) == find(trained.folder)  # the only run of a sweep
+    (tmp_path / "another" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "another" / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    with pytest.raises(ConfigError, match=r"there are 2 runs below it, choose one: .*another, .*run$"):
         find(tmp_path)
     with pytest.raises(ConfigError, match="checkpoint is not given; wanted checkpoint=RUN_FOLDER"):
         find(None)

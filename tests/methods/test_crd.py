@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo import build, config
+from ssl_zoo import build, config, runs
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.teachers import load_teacher
@@ -21,7 +21,7 @@ def written(path: Path, name: str, info: DataInfo, extra: list[str] | None = Non
     """A checkpoint as a run writes it; returns the method."""
     cfg = helpers.tiny_config(name, extra or [])
     method = build.build_method(cfg, info)
-    record = build.run_record(cfg, config.config_hash(config.plain(cfg)), info)
+    record = build.run_record(cfg, runs.Record.begin(config.plain(cfg)), info)
     torch.save({"state_dict": method.state_dict(), "ssl_zoo": record, "global_step": 0}, path)
     return method.eval()
 
@@ -60,7 +60,7 @@ def test_a_checkpoint_of_the_student_is_read_when_the_teachers_is_gone(teacher_f
     before = config.config_hash(config.plain(cfg))
     student = build.build_method(cfg, helpers.info()).eval()
     assert config.config_hash(config.plain(cfg)) == before  # what resume=auto looks for
-    record = build.run_record(cfg, before, helpers.info())
+    record = build.run_record(cfg, runs.Record.begin(config.plain(cfg)), helpers.info())
     torch.save({"state_dict": student.state_dict(), "ssl_zoo": record}, tmp_path / "student.ckpt")
     teacher_file.unlink()
     again, _, _ = build.load_method(tmp_path / "student.ckpt")
@@ -77,7 +77,7 @@ def test_teachers_that_cannot_be_are_refused_with_a_sentence(teacher_file: Path,
         ({}, "wants one of method.teacher.checkpoint=RUN_FOLDER_OR_FILE .*; neither is given"),
         ({"checkpoint": "a", "timm": "b"}, "got both, a and b"),
         ({"checkpont": "a"}, "method.teacher has no 'checkpont'; did you mean 'checkpoint'"),
-        ({"checkpoint": str(tmp_path / "none.ckpt")}, "there is no such file; wanted a .ckpt file or a run folder"),
+        ({"checkpoint": str(tmp_path / "none.ckpt")}, "there is no such file; .*; wanted a .ckpt file or a run folder"),
         ({"timm": "resnet81"}, "method.teacher.timm=resnet81: timm has no such network; did you mean 'resnet"),
     ):
         with pytest.raises(ConfigError, match=words):

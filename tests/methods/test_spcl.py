@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from ssl_zoo import build
+from ssl_zoo.runs import read_checkpoint
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
@@ -187,7 +188,7 @@ def test_a_run_with_two_domains_that_is_cut_off_continues_bit_for_bit(adapted: P
     with pytest.raises(runs.Stopped):
         runs.fit("spcl", tmp_path, *ADAPT, stop)
     resumed = runs.fit("spcl", tmp_path, *ADAPT, f"resume={tmp_path}/checkpoints/last.ckpt")
-    whole = build.read_checkpoint(adapted)["state_dict"]
+    whole = read_checkpoint(adapted)["state_dict"]
     assert whole.keys() == resumed.keys() and any(name.startswith("source_norms") for name in whole)
     values = {name: value for name, value in whole.items() if isinstance(value, torch.Tensor)}
     assert [name for name, value in values.items() if not torch.equal(value, resumed[name])] == []

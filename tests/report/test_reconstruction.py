@@ -10,7 +10,7 @@ import torch
 from omegaconf import open_dict
 from PIL import Image
 
-from ssl_zoo import build, cli
+from ssl_zoo import build, cli, config, runs
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.report import reconstruction
 from tests.helpers import tiny_config
@@ -23,7 +23,7 @@ def run_folder(name: str, folder: Path) -> Path:
         cfg.data.subset = 16
     info = build.build_data(cfg).info
     method = build.build_method(cfg, info)
-    record = build.run_record(cfg, "", info)
+    record = build.run_record(cfg, runs.Record.begin(config.plain(cfg)), info)
     (folder / "checkpoints").mkdir(parents=True)
     torch.save({"ssl_zoo": record, "state_dict": method.state_dict()}, folder / "checkpoints" / "last.ckpt")
     return folder

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.tiny import vit_mini
 from ssl_zoo.backbones.vit import bicubic_positions
-from ssl_zoo.evaluation.knn import _scores, knn_top1
+from ssl_zoo.knn import knn_scores, knn_top1
 from ssl_zoo.methods.dino import DINO
 from ssl_zoo.modules.dino_head import DINOHead
 from ssl_zoo.optim.clipping import Clip
@@ -313,7 +313,7 @@ def check_knn(case: Any, arrays: Values) -> None:
     labels, known = torch.tensor(arrays["test_y"]), torch.tensor(arrays["train_y"])
     top1 = knn_top1(query, labels, bank, known, h["num_classes"], h["k"], h["temperature"])
     close(top1, arrays["top1"], "top-1")
-    scores = _scores(query, bank, known, h["num_classes"], [h["k"]], h["temperature"], 256)[h["k"]]
+    scores = knn_scores(query, bank, known, h["num_classes"], [h["k"]], h["temperature"], 256)[h["k"]]
     # Classes without a vote tie: torch's sort, which the authors call, keeps their order, and topk does not.
     first = scores.sort(dim=1, descending=True, stable=True).indices[:, :5]
     close(100 * (first == labels[:, None]).any(1).double().mean(), arrays["top5"], "top-5")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.rng import RecordedRNG
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.evaluation.knn import knn_top1
+from ssl_zoo.knn import knn_top1
 from ssl_zoo.losses.nce import picked_scores
 from ssl_zoo.methods.instdisc import InstDisc
 from tests.golden.checks.moco import DTYPES, exact_of, precisions, recorded

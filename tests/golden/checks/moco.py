@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.evaluation.knn import knn_predict, knn_top1
+from ssl_zoo.knn import knn_predict, knn_top1
 from ssl_zoo.methods import moco
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.modules.heads import MLP

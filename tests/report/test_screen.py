@@ -9,10 +9,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from torch import nn
 
+from ssl_zoo import build
 from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.optim.lengths import planned
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress, WarmupCosine
-from ssl_zoo.report import startup
+from ssl_zoo.report import screen as report
+from ssl_zoo.report import start
+from tests.helpers import tiny_config
 
 INFO = DataInfo(samples=1000, classes=10, image_size=32, channels=3, batch_size=128)
 PROGRESS = Progress(step=0, total=40, steps_per_epoch=4)
@@ -52,7 +56,7 @@ def screen(config=CONFIG, info: DataInfo = INFO, progress: Progress = PROGRESS, 
     recipe = bound(method, kwargs.pop("warmup_epochs", 1))
     console = Console(width=160)
     with console.capture() as capture:
-        console.print(startup.screen(config, method, recipe, info, progress, kwargs.pop("run_dir", "run"), **kwargs))
+        console.print(report.screen(config, method, recipe, info, progress, kwargs.pop("run_dir", "run"), **kwargs))
     rows = [row.strip("│ ") for row in capture.get().splitlines()]
     pairs = [row.split("  ", 1) if "  " in row else row.split(": ", 1) for row in rows if row]
     return {pair[0]: pair[-1].strip() for pair in pairs}
@@ -82,17 +86,33 @@ def test_a_bare_configuration_has_no_empty_lines():
     assert lines["samples per step"] == "128 = 1 device x 128"
 
 
+def test_a_run_counted_in_steps_tells_its_length_and_where_it_goes_on():
+    limits = {"max_epochs": -1, "max_steps": 6, "accumulate": 1}
+    config = OmegaConf.create({"data": {"batch_size": 256}, "trainer": limits})
+    lines = screen(config, progress=planned(config, 1000))
+    assert lines["steps"] == "6 (3 per epoch, 2 epochs)"
+    assert lines["learning rate"] == "0 -> 0.3 (step 3) -> 0.075"  # 0.15 (1 + cos(2 pi / 3))
+    assert screen(config, progress=planned(config, 1000, step=2))["steps"] == "6 (3 per epoch, 2 epochs, from step 2)"
+
+
+def test_what_is_shown_before_the_first_step_is_planned_by_the_configuration(tmp_path: Path, capsys):
+    config = tiny_config("simclr", ["trainer.max_epochs=-1", "trainer.max_steps=300"])
+    data = build.build_data(config)
+    start.show(config, tmp_path, build.build_method(config, data.info), data, step=200)
+    assert "300 (128 per epoch, 3 epochs, from step 200)" in capsys.readouterr().out  # 1,024 samples, 8 a step
+
+
 def test_a_capped_warmup_is_one_note_for_all_groups():
     lines = screen(warmup_epochs=20, notes=["the probe is off"])
     assert lines["note"] == "the probe is off"
     messages = bound(Toy(), warmup_epochs=20).messages(Progress(0, 40, 4))
-    (note,) = startup.merged(messages)
+    (note,) = report.merged(messages)
     assert note == "default, lr; biases, lr: the warm-up of 80 steps does not fit a run of 40 steps: cut to 4 steps"
 
 
 def test_a_constant_rate_is_one_number():
     recipe = OptimizerRecipe(torch.optim.SGD, {"lr": 0.1}, lr_scale="absolute").bind(Toy().named_parameters(), 64)
-    assert startup.learning_rate(recipe, Progress(0, 40, 4)) == "0.1"
+    assert report.learning_rate(recipe, Progress(0, 40, 4)) == "0.1"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +122,7 @@ def test_a_constant_rate_is_one_number():
 def test_the_estimate_equals_what_torch_saves(optimizer, copies: int, tmp_path: Path):
     method = Toy()
     built = OptimizerRecipe(optimizer, {"lr": 0.1}).bind(method.named_parameters(), 256).optimizer
-    estimate = startup.checkpoint_bytes(method, built)
+    estimate = report.checkpoint_bytes(method, built)
     assert estimate == (110 + 100 + 2000 * 128 + 1 + copies * 110) * 4
     method.backbone(torch.ones(1, 10)).sum().backward()
     built.step()
@@ -112,7 +132,7 @@ def test_the_estimate_equals_what_torch_saves(optimizer, copies: int, tmp_path: 
 
 def test_shared_weights_are_counted_once():
     method = nn.ModuleList([nn.Linear(10, 10, bias=False)] * 2)
-    assert startup.checkpoint_bytes(method, torch.optim.SGD(method.parameters(), lr=0.1)) == 400
+    assert report.checkpoint_bytes(method, torch.optim.SGD(method.parameters(), lr=0.1)) == 400
 
 
 def test_too_little_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -125,14 +145,14 @@ def test_too_little_disk_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_a_single_frozen_parameter_is_named():
     method = nn.ModuleDict({"net": nn.Linear(3, 2)})
     method["net"].bias.requires_grad_(False)
-    assert startup.frozen_parts(method) == ["net.bias (2)"]
+    assert report.frozen_parts(method) == ["net.bias (2)"]
 
 
 @pytest.mark.parametrize(("n", "words"), [(999, "999"), (1500, "1.5 k"), (11_200_000, "11.2 M"), (2 * 10**9, "2.0 G")])
 def test_count(n: int, words: str):
-    assert startup.count(n) == words
+    assert report.count(n) == words
 
 
 @pytest.mark.parametrize(("n", "words"), [(999, "999 B"), (33_554_432, "33.6 MB"), (5 * 10**12, "5.0 TB")])
 def test_size(n: int, words: str):
-    assert startup.size(n) == words
+    assert report.size(n) == words

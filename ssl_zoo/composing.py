@@ -1,0 +1,173 @@
+"""Compose a configuration from the words of a command line, and name every word that is wrong."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ssl_zoo import words
+from ssl_zoo.errors import ConfigError, nearest
+
+
+@contextmanager
+def _hydra() -> Iterator[Any]:
+    held = GlobalHydra.instance().is_initialized()
+    if not held:
+        initialize_config_module("ssl_zoo.conf", version_base="1.3")
+    try:
+        yield GlobalHydra.instance().config_loader()
+    finally:
+        if not held:
+            GlobalHydra.instance().clear()
+
+
+def load(argv: Sequence[str], name: str = "train") -> DictConfig:
+    """Compose the configuration ``name`` with overrides; a :class:`ConfigError` lists every wrong name at once."""
+    with composer(name) as composing:
+        return composing.load(argv)
+
+
+@contextmanager
+def composer(name: str = "train") -> Iterator[Composer]:
+    """A :class:`Composer`, while Hydra is there to be asked."""
+    with _hydra() as loader:
+        yield Composer(loader, name)
+
+
+class Composer:
+    """Composes configurations called ``name``; those that choose the same files share the reading of them.
+
+    Values never change which files are chosen, so that they are applied to a copy of what the choices make.
+    """
+
+    def __init__(self, loader: Any, name: str) -> None:
+        self.loader = loader
+        self.name = name
+        self.groups = loader.list_groups("")
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def is_choice(self, override: Override) -> bool:
+        """Whether an override chooses a file, or is Hydra's own, rather than setting a value."""
+        key = override.key_or_group
+        return key.startswith("hydra") or (key in self.groups and not isinstance(override.value(), dict))
+
+    def load(self, argv: Sequence[str]) -> DictConfig:
+        """The configuration of one job; a :class:`ConfigError` lists every wrong name at once."""
+        parsed = list(zip(words.parse(argv), argv, strict=True))
+        several = [words.sweep_problem(override, raw) for override, raw in parsed if override.is_sweep_override()]
+        if several:
+            raise ConfigError("\n".join(several))
+        # The loader does not know the names in folders of a search path: composing judges them.
+        search = any(override.key_or_group == "hydra.searchpath" for override, _ in parsed)
+        problems, choices, values = [], [], []
+        for override, raw in parsed:
+            if not self.is_choice(override):
+                values.append((override, raw))
+                continue
+            problem = self._choice_problem(override, search)
+            problems += [problem] if problem else []
+            choices += [] if problem else [raw]
+        base = self._base(choices)
+        problems += [p for o, _ in values if (p := _key_problem(self.loader, base, o))]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        applied = _applied(base, [override for override, _ in values])
+        return _compose(self.name, choices + [raw for _, raw in values]) if applied is None else applied
+
+    def options(self, group: str) -> list[str]:
+        """The files of a group."""
+        return list(self.loader.get_group_options(group, ObjectType.CONFIG))
+
+    def is_good_choice(self, override: Override) -> bool:
+        """Whether an override chooses a file that there is."""
+        return self.is_choice(override) and not self._choice_problem(override, search=False)
+
+    def settings(self, argv: Sequence[str]) -> DictConfig:
+        """Hydra's own settings (``hydra.sweeper``, ``hydra.launcher``, ...), with overrides of one value each."""
+        return _compose(self.name, list(argv), hydra=True).hydra
+
+    def _choice_problem(self, override: Override, search: bool) -> str | None:
+        if override.key_or_group.startswith("hydra"):
+            return words.plugin_problem(override)
+        return None if search else _group_problem(self.loader, override.key_or_group, override)
+
+    def _base(self, choices: list[str]) -> DictConfig:
+        key = tuple(choices)
+        if key not in self._bases:
+            self._bases[key] = _compose(self.name, choices)
+        return self._bases[key]
+
+
+def _applied(base: DictConfig, values: list[Override]) -> DictConfig | None:
+    """A copy of ``base`` with values set, exactly as Hydra sets them; None where Hydra has to do it, or to complain."""
+    if any(o.package is not None or o.is_delete() or o.is_add() or o.is_force_add() for o in values):
+        return None
+    cfg = copy.deepcopy(base)
+    try:
+        for override in values:
+            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True)
+    except OmegaConfBaseException:
+        return None
+    return cfg
+
+
+def _compose(name: str, overrides: list[str], hydra: bool = False) -> DictConfig:
+    try:
+        return compose(name, overrides, return_hydra_config=hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(told(error)) from None
+
+
+def told(error: Exception) -> str:
+    """What Hydra says, in one line and without its advice about stack traces; of other errors the first line."""
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing:
+        group, _, choice = str(missing).rpartition("/")
+        return f"{group}={choice}: there is no such {group}; {nearest(choice, getattr(error, 'options', None) or [])}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return f"{lines[0] if lines else type(error).__name__} (HYDRA_FULL_ERROR=1 shows where)"
+    return " ".join(lines) or type(error).__name__
+
+
+def _group_problem(loader: Any, group: str, override: Override) -> str | None:
+    value = override.value()
+    if override.is_delete():
+        return None
+    if value is None:
+        options = ", ".join(loader.get_group_options(group))
+        return f"{group}=null: a group wants one of its files, {options}; leave {group} out for its default"
+    for choice in map(str, value if isinstance(value, list) else [value]):  # callbacks=[nan_guard,progress]
+        inner, _, name = choice.rpartition("/")  # optimizer=simclr/large
+        if name not in loader.get_group_options(f"{group}/{inner}".rstrip("/")):
+            return f"{group}={choice}: there is no such {group}; {nearest(choice, loader.get_group_options(group))}"
+    return None
+
+
+def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | None:
+    if override.is_add() or override.is_force_add():
+        return None
+    node: Any = base
+    parts = override.key_or_group.split(".")
+    for depth, part in enumerate(parts):
+        if isinstance(node, ListConfig):
+            return None  # Hydra itself names a wrong list index
+        if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118  (`in` denies "???")
+            names = list(map(str, node.keys())) if isinstance(node, DictConfig) else []
+            names += loader.list_groups("") if depth == 0 else []
+            where = ".".join(parts[:depth]) or "the configuration"
+            return f"{override.key_or_group}: {where} has no {part!r}; {nearest(part, names)}"
+        node = node._get_node(part)
+        if depth + 1 < len(parts) and node._is_interpolation():
+            node = node._dereference_node()
+    return None

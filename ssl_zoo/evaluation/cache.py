@@ -1,0 +1,53 @@
+"""Features that were extracted once are kept in the run folder for the next protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ssl_zoo.features import Features
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**24):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprint(loader: Iterable[Any], **facts: Any) -> str:
+    """Key of cached features: ``facts`` (checkpoint, data, split, device) and the first batch as the network sees it.
+
+    The pixels of that batch stand for what the configuration cannot tell: size, normalisation and evaluation view as
+    really applied, and files that were replaced under the same name.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    view, label, index = next(iter(loader))
+    for part in (view, index, *([] if label is None else [label])):
+        digest.update(str((part.dtype, tuple(part.shape))).encode())
+        digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def cached(folder: Path | None, key: str, make: Callable[[], Features]) -> Features:
+    """``make()``, or what it gave the last time under this ``key``; ``folder=None`` switches the cache off."""
+    if folder is None:
+        return make()
+    file = folder / f"{key}.safetensors"
+    if file.is_file():
+        return Features(**load_file(file))
+    made = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")  # renamed when complete: a killed run leaves no half cache
+    save_file({name: value.contiguous() for name, value in made._asdict().items()}, part)
+    part.replace(file)
+    return made
