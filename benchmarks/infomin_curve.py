@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssl_zoo import build, config, launch, runs
-from ssl_zoo.errors import ConfigError
+from ssl_zoo.errors import ConfigError, nearest
 
 DEFAULTS = {
     "op": "image/color_jitter",
@@ -57,7 +57,7 @@ def strengthened(cfg: DictConfig, op: str, options: Sequence[str], value: float)
     found = [entry for view in plain["augmentation"]["views"] for entry in view["ops"] if op in entry]
     if not found:
         names = {name for view in plain["augmentation"]["views"] for entry in view["ops"] for name in entry}
-        raise ConfigError(f"op={op}: no view of this configuration has it; {config.nearest(op, names)}")
+        raise ConfigError(f"op={op}: no view of this configuration has it; {nearest(op, names)}")
     for entry in found:
         entry[op] = {**(entry[op] or {}), **dict.fromkeys(options, value)}
     return OmegaConf.create(plain)

@@ -22,7 +22,8 @@ LIMITS = {
 }  # fmt: skip
 AUGMENTATION = 1 << 16  # of whole numbers in a view: pixels, counts, bits
 TENSOR, TENSORS = 64 << 20, 512 << 20  # bytes that a network may always take: the largest tensor, all that are made
-STEPS, STEPS_EACH = 50_000, 200  # operations while a network is built: always, and for each tensor of the checkpoint
+# Operations while a network is built: always, and for each tensor of the checkpoint, of which methods take at most 7.
+STEPS, STEPS_EACH = 5_000, 50
 
 
 def number_problem(path: str, value: int) -> str | None:

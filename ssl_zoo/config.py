@@ -64,7 +64,9 @@ def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
 
 
 def _structure_problems(values: dict[str, Any]) -> Iterator[str]:
-    entries = [f"{group}.{key}" for group in ("callbacks", "logger") for key in _keys(values.get(group))]
+    several = "_target_" not in _keys(values.get("logger"))  # logger._target_=...: the group is one logger
+    groups = ("callbacks", "logger") if several else ("callbacks",)
+    entries = [f"{group}.{key}" for group in groups for key in _keys(values.get(group))]
     wanted: dict[str, tuple[tuple[type, ...], str]] = {path: ((dict,), "settings (key: value)") for path in SETTINGS}
     wanted |= {path: ((dict, type(None)), "settings (key: value), or null") for path in (*OPTIONAL, *entries)}
     wanted |= {path: ((list,), "a list") for path in LISTS}

@@ -25,7 +25,7 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def execute(
-    cfg: DictConfig, folder: Path, record: runs.Record, built: tuple[Any, Any]
+    cfg: DictConfig, folder: Path, record: runs.Record, built: tuple[Any, Any] | None
 ) -> tuple[int, worker.Trained | None]:
     """Write configuration and record, train, and write how it ended; the caller holds the folder's lock.
 
@@ -33,7 +33,7 @@ def execute(
         cfg: With ``run_dir`` and ``resume`` filled in.
         folder: Of the run.
         record: Of the run, in the state ``running``.
-        built: What :func:`ssl_zoo.worker.build_run` gave.
+        built: What :func:`ssl_zoo.worker.build_run` gave; None: ranks build for themselves.
 
     Returns:
         The exit status, and what the training left if it was done in this process and came to its end.

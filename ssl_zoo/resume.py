@@ -124,7 +124,7 @@ def _few(lines: list[str], count: int = 3) -> str:
 def _auto(cfg: DictConfig, folder: Path, beside: Iterable[Path]) -> Chosen:
     found = runs.candidates([folder, *beside], identity(plain(cfg)))
     for run in found:
-        if run.folder != folder and any(piece["schedule"] == "new" for piece in run.record.pieces):
+        if run.folder != folder and any(piece.get("schedule") == "new" for piece in run.record.pieces):
             continue  # its rates are not those of a run of its length; it goes on in its own folder only
         data, difference = _data_of(cfg, run)
         if difference is not None and run.record.data["root"] != data.fingerprint()["root"]:

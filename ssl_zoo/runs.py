@@ -12,9 +12,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_type_hints
 from uuid import uuid4
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,12 +25,14 @@ from ssl_zoo import __version__, archives, files, trust
 from ssl_zoo.config import config_hash, differences, identity
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.lock import job
+from ssl_zoo.signatures import fits
 
 RECORD, CONFIG, SUMMARY, METRICS = "run.json", "config.yaml", "summary.json", "metrics.csv"
 CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
 # What a run writes: overwrite=true moves these aside and touches nothing else.
 WRITTEN = (
-    CHECKPOINTS, METRICS, f"{METRICS}.tail", SUMMARY, CONFIG, "views.png", "curves.png", "tensorboard", "evaluation", "export", RECORD,
+    CHECKPOINTS, METRICS, f"{METRICS}.tail", SUMMARY, CONFIG, "views.png", "curves.png", "tensorboard", "evaluation",
+    "export", RECORD,
 )  # fmt: skip
 LENGTH = ("max_epochs", "max_steps")  # of trainer
 
@@ -105,7 +107,11 @@ def read_record(folder: Path) -> Record | None:
         content = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(content, dict) and content.keys() == {"hash"}:
             return _record_of_before(folder)
-        return Record(**content)
+        record = Record(**content)
+        odd = next((f.name for f in fields(record) if not fits(getattr(record, f.name), _HINTS[f.name])), None)
+        if odd is not None:
+            raise ValueError(f"{odd} is {getattr(record, odd)!r}")
+        return record
     except (OSError, ValueError, TypeError, ConfigError) as error:
         raise Damaged(f"{file} cannot be read as a run's record ({str(error).splitlines()[0]})") from None
 
@@ -139,6 +145,9 @@ def apply(cfg: DictConfig, resolved: Mapping[str, Mapping[str, Any]]) -> None:
         # It comes out of a file, and what it is put into may name anything: words and numbers only.
         if trust.is_resolved(path, item) and OmegaConf.select(cfg, path) == item["typed"]:
             OmegaConf.update(cfg, path, item["value"])
+
+
+_HINTS = get_type_hints(Record)
 
 
 def is_occupied(folder: Path) -> bool:

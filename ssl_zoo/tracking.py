@@ -40,10 +40,21 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: One sentence for each logger whose package is absent, and for Weights & Biases without a login.
     """
-    nodes = cfg.get("logger") or {}
-    problems = [line for name, node in nodes.items() if node for line in _problems(str(name), _plain(node))]
+    problems = [line for name, node in entries(cfg.get("logger")).items() for line in _problems(name, node)]
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def entries(nodes: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The loggers of ``cfg.logger`` by name, less the null ones; one whose settings stand there directly is ``logger``.
+
+    ``logger=none +logger._target_=package.Logger +logger.option=value`` is a logger of any library.
+    """
+    plain = _plain(nodes or {})
+    if "_target_" not in plain:
+        return {name: node for name, node in plain.items() if node}
+    others = {name: node for name, node in plain.items() if isinstance(node, dict) and "_target_" in node}
+    return {**others, "logger": {name: value for name, value in plain.items() if name not in others}}
 
 
 def _problems(name: str, node: Mapping[str, Any]) -> Iterator[str]:
@@ -135,11 +146,9 @@ def build(nodes: Mapping[str, Any] | None, config: dict[str, Any], run_id: str) 
         ConfigError: If a logger cannot start.
     """
     loggers: list[Any] = []
-    for name, node in (nodes or {}).items():
-        if not node:
-            continue
+    for name, node in entries(nodes).items():
         try:
-            logger = _instantiate(_plain(node), run_id)
+            logger = _instantiate(node, run_id)
             if _is_main():
                 _describe(logger, config)
             loggers.append(logger)

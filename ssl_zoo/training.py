@@ -69,12 +69,14 @@ def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
         return _reported(cfg, chosen)
     with open_dict(cfg):
         cfg.resume = None if chosen.checkpoint is None else str(chosen.checkpoint)
-    built = worker.build_run(cfg, chosen.data)
+    built: Any = worker.build_run(cfg, chosen.data)
     resume.check_length(cfg, chosen, built[0])
     record = chosen.begin(cfg, typed, _overrides())
     runs.apply(cfg, record.resolved)
-    start.show(cfg, chosen.folder, *built, chosen.step)
+    start.show(cfg, chosen.folder, built[0], built[1], chosen.step)
     (chosen.folder / runs.SUMMARY).unlink(missing_ok=True)  # of the run when it was shorter
+    if launch.processes(cfg) > 1:
+        built = chosen.data = None  # the ranks build their own: this process only waits, in little memory
     status, trained = launch.execute(cfg, chosen.folder, record, built)
     if status:
         return Outcome(status)

@@ -23,7 +23,8 @@ from ssl_zoo.bounds import number_problem
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.signatures import locate
 
-DEPTH, VALUES, LETTERS = 32, 10_000, 1 << 22  # of a whole configuration: nesting, values, characters of a word
+# Of a whole configuration: nesting, values (a method's has up to 460), characters of a word.
+DEPTH, VALUES, LETTERS = 32, 4_000, 1 << 22
 STUDENTS = 4  # teachers of teachers that a configuration may hold
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
 # What the code itself writes into a configuration, besides what conf/ names.

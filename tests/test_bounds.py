@@ -29,7 +29,7 @@ from tests.test_trust import DINO, FIXTURES, SIMCLR, Payload, content, written
         (SIMCLR, {"method__projector__hidden": [10**9]}),
         (SIMCLR, {"method__projector__hidden": [-3]}),
         (SIMCLR, {"method__projector__hidden": ["many"]}),
-        (SIMCLR, {"method__projector__hidden": [1] * 9_000}),
+        (SIMCLR, {"method__projector__hidden": [1] * 3_000}),
         (SIMCLR, {"method__projector__out_features": 2.5}),
         (SIMCLR, {"method__backbone__width": 10**6}),
         (SIMCLR, {"method__backbone__width": -1}),

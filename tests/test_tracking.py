@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssl_zoo import tracking
+from ssl_zoo import config, tracking
 from ssl_zoo.errors import ConfigError
 from tests.callbacks.tiny import fit, tiny
 
@@ -397,3 +397,14 @@ def test_the_id_of_a_wandb_run_is_the_users_where_there_is_one(home: Path, monke
     assert settings(version="mine") == {"version": "mine", "id": "mine", "resume": "allow"}
     monkeypatch.setenv("WANDB_RUN_ID", "agent")
     assert settings(project="p") == {"project": "p"}
+
+
+def test_a_logger_may_be_named_directly(tmp_path: Path) -> None:
+    words = ["logger=none", "+logger._target_=pytorch_lightning.loggers.CSVLogger", f"+logger.save_dir={tmp_path}"]
+    cfg = config.load([*words, "data=synthetic"])
+    config.quick_check(cfg)
+    tracking.check(cfg)
+    (logger,) = tracking.build(cfg.logger, config.plain(cfg), "r1")
+    assert type(logger).__name__ == "CSVLogger" and logger.save_dir == str(tmp_path)
+    both = config.load(["logger=csv", *words[1:], "data=synthetic"])
+    assert list(tracking.entries(both.logger)) == ["csv", "logger"]

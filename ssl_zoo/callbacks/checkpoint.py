@@ -148,6 +148,8 @@ class RunCheckpoint(Checkpoint):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         wish = Wish(highest(self._wish(trainer.global_step), pl_module.device))
+        if wish:
+            pl_module.note(outputs, batch_idx)  # type: ignore[operator]  # its row is in the file before its checkpoint
         ends = 0 < trainer.max_steps <= trainer.global_step
         if wish and not (ends or trainer.is_last_batch):
             self._save(trainer)

@@ -183,6 +183,6 @@ class OnlineProbe(pl.Callback):
 
 def _other(saved: tuple[int, ...], wanted: tuple[int, ...]) -> ValueError:
     return ValueError(
-        f"online_probe: the checkpoint's probe is [classes, features] = {list(saved)} and this run's is {list(wanted)}; "
-        "resume with the data and backbone of the checkpoint, or callbacks=none"
+        f"online_probe: the checkpoint's probe is [classes, features] = {list(saved)} and this run's is {list(wanted)}"
+        "; resume with the data and backbone of the checkpoint, or callbacks=none"
     )

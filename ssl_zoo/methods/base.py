@@ -52,6 +52,7 @@ class Method(pl.LightningModule):
         self.metrics: dict[str, float] = {}  # the latest values, for the progress bar and the table at the end
         self._bound: BoundRecipe | None = None
         self._scalars = Scalars()
+        self._noted: tuple[int, int] | None = None  # the last micro-batch whose scalars were taken up
 
     # What a method writes
 
@@ -102,6 +103,7 @@ class Method(pl.LightningModule):
             self.before_step()
 
     def on_train_start(self) -> None:
+        self._noted = None
         loop = self.trainer.fit_loop
         if loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch:
             # Saved after the last step of an epoch: Lightning takes it for the middle of one, and would begin the next
@@ -136,6 +138,13 @@ class Method(pl.LightningModule):
         self.after_step()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.note(outputs, batch_idx)
+
+    def note(self, outputs: Any, batch_idx: int) -> None:
+        """Take up what a micro-batch gave, once: a checkpoint of a step asks for its row before Lightning calls us."""
+        if self._noted == (self.trainer.current_epoch, batch_idx):
+            return
+        self._noted = self.trainer.current_epoch, batch_idx
         accumulate, step = self.trainer.accumulate_grad_batches, self.trainer.global_step
         self._scalars.add(outputs, accumulate)
         if (batch_idx + 1) % accumulate == 0:

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from ssl_zoo import build
-from ssl_zoo.runs import read_checkpoint
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.export import export
 from ssl_zoo.losses.hybrid import hybrid_memory
 from ssl_zoo.methods.spcl import SpCL
+from ssl_zoo.runs import read_checkpoint
 from tests.helpers import tiny_batch, tiny_method, train_step, view_sizes
 from tests.methods import test_epoch_hooks as runs
 from tests.pool import GlooPool
