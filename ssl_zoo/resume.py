@@ -52,13 +52,18 @@ class Chosen:
         """Whether nothing is left to train."""
         return self.record is not None and self.record.state == "finished" and self.length == _length(cfg)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it goes on from a checkpoint of its own folder."""
+        return self.checkpoint is not None and self.checkpoint.resolve().parents[1] == self.folder.resolve()
+
     def check_unchanged(self, overwrite: bool) -> None:
         """Raise :class:`Busy` if another process has changed the folder since it was looked at; we hold its lock."""
-        if self.record is None and not (overwrite or runs.is_occupied(self.folder)):
-            return
-        if self.record is not None and runs.read_record(self.folder) == self.record:
-            return
-        if not (self.record is None and overwrite):
+        if self.record is not None:
+            same = runs.read_record(self.folder) == self.record
+        else:
+            same = overwrite or self.in_place or not runs.is_occupied(self.folder)
+        if not same:
             raise Busy(f"{self.folder} has been changed by another process in this moment; start again")
 
     def begin(self, cfg: DictConfig, typed: dict[str, Any], overrides: list[str]) -> runs.Record:
@@ -127,7 +132,7 @@ def _auto(cfg: DictConfig, folder: Path, beside: Iterable[Path]) -> Chosen:
         if run.folder != folder and any(piece.get("schedule") == "new" for piece in run.record.pieces):
             continue  # its rates are not those of a run of its length; it goes on in its own folder only
         data, difference = _data_of(cfg, run)
-        if difference is not None and run.record.data["root"] != data.fingerprint()["root"]:
+        if difference is not None and run.record.data.get("root") != data.fingerprint()["root"]:
             continue  # another data set of the same kind: another run
         if run.last is None and run.folder != folder:
             check_free(run.folder)  # one that lives will save later; one that is dead has nothing to continue
@@ -153,7 +158,7 @@ def _data_of(cfg: DictConfig, run: runs.Found) -> tuple[Any, str | None]:
     old, new = run.record.data, data.fingerprint()
     if "train" in old:
         return data, changed(old, new)
-    if old["root"] != new["root"]:
+    if old.get("root") != new["root"]:
         return data, "it lies elsewhere"
     print(f"{run.folder} is a run of an earlier version, which did not note what its data were: taken for the same")
     return data, None

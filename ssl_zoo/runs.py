@@ -90,7 +90,7 @@ class Found(NamedTuple):
         return 0.0 if self.last is None else self.last.stat().st_mtime
 
 
-class Damaged(Exception):
+class Damaged(ConfigError):
     """A ``run.json`` that says nothing; the message says why."""
 
 
@@ -109,6 +109,8 @@ def read_record(folder: Path) -> Record | None:
             return _record_of_before(folder)
         record = Record(**content)
         odd = next((f.name for f in fields(record) if not fits(getattr(record, f.name), _HINTS[f.name])), None)
+        if odd is None and not all(trust.is_resolved(path, item) for path, item in record.resolved.items()):
+            odd = "resolved"  # it goes into a configuration that may name anything
         if odd is not None:
             raise ValueError(f"{odd} is {getattr(record, odd)!r}")
         return record

@@ -62,7 +62,7 @@ def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
     lock = launch.lock(cfg, chosen.folder)
     stack.callback(lock.release)
     chosen.check_unchanged(cfg.overwrite)
-    if cfg.overwrite and chosen.record is None and runs.is_occupied(chosen.folder):
+    if cfg.overwrite and chosen.record is None and not chosen.in_place and runs.is_occupied(chosen.folder):
         print(f"overwrite=true: the earlier run is in {runs.move_aside(chosen.folder)} now")
     if chosen.finished(cfg):
         print(f"{chosen.folder} is finished already: nothing to do (another run: resume=null)")

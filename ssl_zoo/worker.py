@@ -181,6 +181,7 @@ def _fit(
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
     began = time.perf_counter()
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         trainer.fit(method, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
     except OSError as error:
@@ -190,6 +191,9 @@ def _fit(
                 "continue with resume=auto"
             ) from None
         raise
+    finally:
+        for number, handler in held.items():  # those of the training would only note a signal
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     distributed.leave()  # what follows is rank 0's alone
     return Trained(method, data, loggers, trainer.strategy.root_device, time.perf_counter() - began)
 

@@ -136,6 +136,18 @@ def test_a_file_is_verified_once_until_it_changes(tmp_path: Path, monkeypatch: p
         archives.verify(file)
 
 
+def test_an_archive_that_claims_another_disk_is_damaged_weights_too(tmp_path: Path) -> None:
+    from ssl_zoo.backbones.weights import _file
+
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.pt")
+    data = bytearray((tmp_path / "w.pt").read_bytes())
+    locator = data.rindex(b"PK\x06\x07")  # of the zip64 directory; its last field counts the disks
+    data[locator + 16] = 9
+    (tmp_path / "w.pt").write_bytes(data)
+    with pytest.raises(ConfigError, match="could not be read .zipfiles that span multiple disks"):
+        _file(str(tmp_path / "w.pt"))
+
+
 def test_weights_that_are_damaged_or_code_are_refused_by_each_suffix(tmp_path: Path) -> None:
     from ssl_zoo.backbones.weights import _file
 

@@ -19,7 +19,7 @@ from ssl_zoo import build, runs
 from tests.cli.commands import run
 
 FIXTURES = Path(__file__).parent / "fixtures" / "ff847eb"
-NAMES = ["simclr", "moco_v2", "dino", "deepcluster_v2"]
+NAMES = ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("moco_v2", "dino", "deepcluster_v2"))]
 
 
 @pytest.fixture
@@ -28,11 +28,16 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path / "run"
 
 
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return request.node.callspec.params["folder"]
+
+
 def expected(name: str) -> dict[str, Any]:
     return json.loads((FIXTURES / name / "expected.json").read_text())
 
 
-@pytest.mark.parametrize(("folder", "name"), [(name, name) for name in NAMES], indirect=["folder"])
+@pytest.mark.parametrize("folder", NAMES, indirect=True)
 def test_an_interrupted_run_goes_on_to_the_end_it_had_then(folder: Path, name: str) -> None:
     wanted = expected(name)
     words = [*wanted["overrides"], "report=false", f"hydra.run.dir={folder}", "resume=auto"]
@@ -48,7 +53,8 @@ def test_an_interrupted_run_goes_on_to_the_end_it_had_then(folder: Path, name: s
     assert record is not None and record.state == "finished" and record.data["train"]["samples"] == 1438
 
 
-@pytest.mark.parametrize(("folder", "name"), [(name, name) for name in NAMES], indirect=["folder"])
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", NAMES, indirect=True)
 def test_it_goes_on_in_another_folder_too(folder: Path, name: str) -> None:
     words = [*expected(name)["overrides"], "report=false", f"hydra.run.dir={folder.parent / 'new'}", f"resume={folder}"]
     done = run("train", *words, "trainer.max_time=00:00:01", cwd=folder.parent)
@@ -56,7 +62,7 @@ def test_it_goes_on_in_another_folder_too(folder: Path, name: str) -> None:
     assert torch.load(folder.parent / "new/checkpoints/last.ckpt", weights_only=True)["global_step"] > 22
 
 
-@pytest.mark.parametrize(("folder", "name"), [(name, name) for name in NAMES], indirect=["folder"])
+@pytest.mark.parametrize("folder", NAMES, indirect=True)
 def test_its_checkpoint_is_judged_and_exported(folder: Path, name: str) -> None:
     done = run("evaluate", f"checkpoint={folder}", "protocol=knn", "device=cpu", cwd=folder.parent)
     assert done.code == 0, done

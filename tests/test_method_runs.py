@@ -52,10 +52,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_sigterm() -> Iterator[None]:
-    held = signal.getsignal(signal.SIGTERM)
+def the_runs_give_signals_back() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    held = [signal.getsignal(number) for number in numbers]
     yield
-    signal.signal(signal.SIGTERM, held)
+    assert [signal.getsignal(number) for number in numbers] == held
 
 
 def leaves(tree: Any, path: str = "") -> dict[str, Any]:

@@ -83,7 +83,7 @@ def configuration(judged: Judged, folder: Path, settings: Mapping[str, Any]) -> 
             "batch_norm": {"group": None},
             "backbone": backbone,
             "optimizer": settings["optimizer"],
-            "method": {**method, "start": None if scratch else str(folder / START)},
+            "method": {**method, "start": None if scratch else str((folder / START).resolve())},
             "augmentation": augmentation,
             "data": {**data, "accumulate": 1, "drop_unlabelled": True},
             "trainer": {**base["trainer"], **_trainer(judged), **settings["trainer"]},

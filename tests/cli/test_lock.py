@@ -31,7 +31,7 @@ def begin(*words: str, cwd: Path, folder: str = "a") -> Running:
     return found
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_that_lives_is_left_alone(tmp_path: Path, stopped: bool) -> None:
     first = begin(cwd=tmp_path)
     if stopped:
@@ -66,6 +66,7 @@ def test_what_a_killed_run_leaves_is_taken_up_while_its_data_workers_live(tmp_pa
     assert done.code == 143 and "resume=auto: continues" in done.out, done
 
 
+@pytest.mark.slow
 def test_two_starts_of_one_moment_leave_one_run(tmp_path: Path) -> None:
     both = [start("train", *TINY, "hydra.run.dir=a", "resume=auto", cwd=tmp_path) for _ in range(2)]
     ended = sorted(running.wait().code for running in both)
@@ -126,6 +127,7 @@ def test_a_sign_of_life_that_cannot_be_read_counts_for_nothing(tmp_path: Path) -
         lock.check_free(tmp_path)
 
 
+@pytest.mark.slow
 def test_reading_needs_no_lock(tmp_path: Path) -> None:
     first = begin(cwd=tmp_path)
     before = content(tmp_path / "a" / "checkpoints")

@@ -93,6 +93,7 @@ def test_a_summary_that_is_older_than_the_run_finishes_nothing(tmp_path: Path) -
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["knn/top1"] != 99.0
 
 
+@pytest.mark.slow
 def test_the_run_with_a_checkpoint_is_continued_not_the_newest_folder(tmp_path: Path) -> None:
     assert train("hydra.run.dir=runs/a", kill_at(8), cwd=tmp_path).code == -9
     assert train("hydra.run.dir=runs/b", kill_at(2), cwd=tmp_path).code == -9
@@ -105,6 +106,9 @@ def test_records_that_say_nothing_are_skipped_with_a_line(tmp_path: Path) -> Non
     assert train("hydra.run.dir=runs/a", kill_at(8), cwd=tmp_path).code == -9
     texts = {"empty": "", "foreign": '{"name": "another program"}', "list": "[]", "half": '{"hash": "a'}
     texts["kinds"] = '{"identity": 5, "hash": 3}'
+    hostile = json.loads((tmp_path / "runs/a/run.json").read_text())
+    hostile["resolved"]["trainer.precision"]["value"] = {"_target_": "os.system", "command": "touch hacked"}
+    texts["code"] = json.dumps(hostile)
     for name, text in texts.items():
         (tmp_path / "runs" / name).mkdir()
         (tmp_path / "runs" / name / "run.json").write_text(text)
@@ -149,6 +153,7 @@ def test_another_length_under_a_schedule_is_refused_with_its_name_and_step(tmp_p
     assert done.code == 1 and "resume_schedule=new goes with resume=PATH" in done.err and not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_a_run_counted_in_steps_shows_them(tmp_path: Path) -> None:
     words = ["trainer.max_epochs=-1", "trainer.max_steps=9", "hydra.run.dir=a"]
     done = train(*words, cwd=tmp_path)
@@ -158,6 +163,7 @@ def test_a_run_counted_in_steps_shows_them(tmp_path: Path) -> None:
 # resume=PATH
 
 
+@pytest.mark.slow
 def test_a_path_of_another_configuration_is_refused(tmp_path: Path) -> None:
     assert train("hydra.run.dir=a", kill_at(8), "trainer.checkpoint_every=2", cwd=tmp_path).code == -9
     done = train("hydra.run.dir=b", "resume=a", "method.temperature=0.2", cwd=tmp_path)
@@ -169,6 +175,12 @@ def test_a_path_of_another_configuration_is_refused(tmp_path: Path) -> None:
     assert record(tmp_path / "a").state == "running" and record(tmp_path / "b").state == "finished"
     assert train("hydra.run.dir=a", "resume=a", cwd=tmp_path).code == 0  # or in its own
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    (tmp_path / "a/run.json").unlink()  # a record that is lost is no reason to lose the run
+    done = train("hydra.run.dir=a", "resume=auto", cwd=tmp_path)
+    assert done.code == 1 and "holds checkpoints, and no run.json that says whose they are" in done.err
+    (tmp_path / "a/run.json").write_text("{")
+    done = train("hydra.run.dir=a", "resume=a", cwd=tmp_path)
+    assert done.code == 1 and "a/run.json cannot be read as a run's record" in done.err and "Trace" not in done.err
 
 
 # Data
@@ -208,6 +220,7 @@ def test_data_that_changed_are_refused_unless_accepted(tmp_path: Path, change: s
     assert said[change] in record(tmp_path / "runs/a").pieces[-1]["data"]
 
 
+@pytest.mark.slow
 def test_a_bank_never_belongs_to_other_images(tmp_path: Path) -> None:
     pictures(tmp_path / "root", 0)
     own = [word for word in folder_words("root") if not word.startswith("method.projector.hidden")]
@@ -245,6 +258,7 @@ def test_what_auto_became_is_kept(tmp_path: Path) -> None:
 # Sweeps, working directories, reports
 
 
+@pytest.mark.slow
 def test_a_sweep_continues_the_sweep_of_the_same_jobs(tmp_path: Path) -> None:
     words = ["-m", "seed=0,1", "resume=auto"]
     done = train(*words, "hydra.sweep.dir=sweeps/a", kill_at(8), cwd=tmp_path)  # in its first job
@@ -260,6 +274,7 @@ def test_a_sweep_continues_the_sweep_of_the_same_jobs(tmp_path: Path) -> None:
     assert done.code == 0 and done.out.count("is finished already") == 2
 
 
+@pytest.mark.slow
 def test_a_path_is_meant_from_where_it_was_typed(tmp_path: Path) -> None:
     pictures(tmp_path / "root", 0)
     done = on_folder("root", "hydra.run.dir=a", "hydra.job.chdir=true", cwd=tmp_path)

@@ -64,6 +64,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     assert (record(tmp_path / "a").state, record(tmp_path / "a").reason) == ("interrupted", "SIGINT, at once")
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_several_processes_saves_too(tmp_path: Path) -> None:
     two = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=50"]
     running = start("train", *TINY, *two, "hydra.run.dir=a", cwd=tmp_path)
@@ -74,6 +75,7 @@ def test_an_interrupt_of_several_processes_saves_too(tmp_path: Path) -> None:
     assert record(tmp_path / "a").state == "interrupted"
 
 
+@pytest.mark.slow
 def test_killing_the_launcher_ends_its_processes(tmp_path: Path) -> None:
     two = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1000"]
     running = start("train", *TINY, *two, "hydra.run.dir=a", "trainer.checkpoint_every=1", cwd=tmp_path)
@@ -87,6 +89,7 @@ def test_killing_the_launcher_ends_its_processes(tmp_path: Path) -> None:
     assert done.code == 143 and "stopped by trainer.max_time after step" in done.err, done
 
 
+@pytest.mark.slow
 def test_max_time_stops_and_the_pieces_are_one_run(tmp_path: Path) -> None:
     wait = "+callbacks.wait={_target_: tests.cli.kill.Wait, seconds: 0.3}"
     words = ["hydra.run.dir=a/run", "resume=auto", wait, "trainer.max_time=0-00:00:01"]
@@ -116,6 +119,7 @@ def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
     assert done.code == 1 and "trainer.max_time=soon: wanted a time above 0 as HH:MM:SS, DD:HH:MM:SS or" in done.err
 
 
+@pytest.mark.slow
 def test_checkpoints_by_time_and_those_to_keep(tmp_path: Path) -> None:
     wait = "+callbacks.wait={_target_: tests.cli.kill.Wait, seconds: 0.2}"
     minutes = ["trainer.checkpoint_minutes=0.008"]  # half a second
