@@ -202,7 +202,7 @@ def test_other_data_are_another_run(tmp_path: Path) -> None:
     assert done.code == 0 and "runs/a is finished already" in done.out and not (tmp_path / "runs/c").exists()
 
 
-@pytest.mark.parametrize("change", ["more", "others"])
+@pytest.mark.parametrize("change", [pytest.param("more", marks=pytest.mark.slow), "others"])
 def test_data_that_changed_are_refused_unless_accepted(tmp_path: Path, change: str) -> None:
     root = pictures(tmp_path / "root", 0)
     words = ["hydra.run.dir=runs/a", "resume=auto", "trainer.checkpoint_every=1"]

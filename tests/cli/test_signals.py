@@ -29,7 +29,7 @@ def test_a_signal_saves_and_says_where(tmp_path: Path, name: str, code: int) -> 
     assert (record(tmp_path / "a").state, record(tmp_path / "a").reason) == ("interrupted", f"{name} after step 4")
 
 
-@pytest.mark.parametrize("step", [6, 12])
+@pytest.mark.parametrize("step", [pytest.param(6, marks=pytest.mark.slow), 12])
 def test_what_an_epoch_owed_when_it_was_killed_is_made_up_for(tmp_path: Path, step: int) -> None:
     first = f"callbacks.a_kill={{_target_: tests.cli.kill.KillInEvaluation, step: {step}}}"
     done = train("hydra.run.dir=a/run", f"+{first}", "trainer.keep_every=1", cwd=tmp_path)

@@ -138,6 +138,7 @@ def test_every_problem_of_every_job_is_told_once_with_the_jobs_that_have_it() ->
     ]
 
 
+@pytest.mark.slow
 def test_the_members_of_a_family_are_what_hydra_composes() -> None:
     keys = {
         "seed": ["1", "2", "null"],
