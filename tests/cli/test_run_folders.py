@@ -175,6 +175,7 @@ def test_a_path_of_another_configuration_is_refused(tmp_path: Path) -> None:
     assert record(tmp_path / "a").state == "running" and record(tmp_path / "b").state == "finished"
     assert train("hydra.run.dir=a", "resume=a", cwd=tmp_path).code == 0  # or in its own
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    shutil.rmtree(tmp_path / "b")
     (tmp_path / "a/run.json").unlink()  # a record that is lost is no reason to lose the run
     done = train("hydra.run.dir=a", "resume=auto", cwd=tmp_path)
     assert done.code == 1 and "holds checkpoints, and no run.json that says whose they are" in done.err
