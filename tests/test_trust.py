@@ -396,6 +396,7 @@ class Mine(SimCLR):
 """
 
 
+@pytest.mark.slow
 def test_a_method_of_the_users_own_is_evaluated_with_trust(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,7 +77,7 @@ def test_what_a_run_writes_is_known(whole: tuple[Path, list[tuple[int, str, str]
     assert {"run", "config", "metrics.csv", "last.ckpt", "last.ckpt.part", "epoch-0001.ckpt", "summary"} <= written
 
 
-@pytest.mark.parametrize("share", [0.25, 0.8])
+@pytest.mark.parametrize("share", [pytest.param(0.25, marks=pytest.mark.slow), 0.8])
 def test_killed_at_a_write_or_rename_it_goes_on(
     tmp_path: Path, whole: tuple[Path, list[tuple[int, str, str]]], share: float
 ) -> None:

@@ -58,6 +58,7 @@ def test_labels_are_the_same_numbers_whatever_holds_them():
     assert digest(numbers(torch.tensor([0, 255], dtype=torch.uint8))) == digest(numbers(torch.tensor([0, 255])))
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same():
     # Python's own hash() differs from process to process.
     code = (
