@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import nn
 from torchvision import models
 from torchvision.models.resnet import Bottleneck
@@ -116,6 +117,8 @@ def torchvision_model(
             raise _no_small_stem(name)
         use_small_stem(net, name)
         reduction //= 4
+    if split(net) is None and not hasattr(net, "image_size"):
+        _check_size(net, name, in_channels, image_size)
     backbone = (Backbone if split(net) is None else Staged)(
         net,
         Origin("torchvision", name, options, in_channels, stem),
@@ -244,6 +247,21 @@ def own_resnet(net: ResNet, origin: Origin, image_size: int, weights: str | None
         reduction //= 4
     backbone = Staged(net, origin, net.out_features, image_size, min_size=reduction, classifier=("fc",))
     return _started(backbone, weights)
+
+
+def _check_size(net: nn.Module, name: str, in_channels: int, image_size: int) -> None:
+    """Networks that do not say their least size: their pooling may leave nothing of a small image (AlexNet, 32)."""
+    mode = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, in_channels, image_size, image_size))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"backbone.name={name}: cannot take images of {image_size} pixels ({reason}); set a larger data.image_size"
+        ) from None
+    finally:
+        net.train(mode)
 
 
 def _started(backbone: Backbone, weights: str | None) -> Backbone:

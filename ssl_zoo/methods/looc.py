@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, shuffled
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.key_sets import leave_one_out
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.ema import EMA
@@ -91,7 +92,7 @@ class LooC(Method):
 
     def _check(self, key_views: int) -> None:
         if key_views != len(self.spaces):
-            raise ValueError(
+            raise ConfigError(
                 f"LooC got {key_views} key views (augmentation.views without the first) for method.spaces="
                 f"{len(self.spaces)}; every space needs one: set method.spaces={key_views}, or add or remove views"
             )

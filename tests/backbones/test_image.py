@@ -252,3 +252,10 @@ def test_yaml_lists_every_scalar_argument(name):
 
 def test_there_is_a_yaml_for_every_named_factory():
     assert set(IDS) | {"timm", "torchvision"} <= {path.stem for path in CONF.glob("*.yaml")}
+
+
+def test_a_network_whose_pooling_leaves_nothing_of_a_small_image_says_so():
+    with pytest.raises(ConfigError, match=r"name=alexnet: cannot take images of 32 pixels \(.*; set a larger"):
+        image.torchvision_model("alexnet", image_size=32)
+    net = image.torchvision_model("alexnet", image_size=64)
+    assert net.training and net(torch.zeros(2, 3, 64, 64)).shape == (2, net.out_features)

@@ -8,6 +8,7 @@ import torch
 from ssl_zoo import config
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import ViewPipeline
+from ssl_zoo.errors import ConfigError
 from tests.helpers import tiny_batch, tiny_method
 
 SIZES = [16] * 4
@@ -50,5 +51,5 @@ def test_evaluation_reads_the_backbone_or_all_spaces_side_by_side():
 
 def test_another_number_of_key_views_is_refused():
     method = tiny_method("looc", ["method.spaces=2"])
-    with pytest.raises(ValueError, match=r"LooC got 3 key views .* for method.spaces=2; .* set method.spaces=3"):
+    with pytest.raises(ConfigError, match=r"LooC got 3 key views .* for method.spaces=2; .* set method.spaces=3"):
         method.training_loss(tiny_batch(SIZES))
