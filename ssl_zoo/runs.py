@@ -53,7 +53,7 @@ class Record:
     overrides: list[str] = field(default_factory=list)  # as typed
     job: str | None = None
     id: str = field(default_factory=lambda: uuid4().hex[:8])  # of the run in services that track it
-    pieces: list[dict[str, Any]] = field(default_factory=list)  # each start after the first: from where, and how
+    pieces: list[dict[str, Any]] = field(default_factory=list)  # each start: when, from where, and how
     metrics: dict[str, float] = field(default_factory=dict)  # the last values, when it is finished
     seconds: float = 0.0  # of training, over all pieces
     version: str | None = __version__  # of ssl_zoo; None: from before there were records

@@ -87,6 +87,7 @@ class RunCheckpoint(Checkpoint):
         self._signal = Wish.NOTHING
         self._stopping: tuple[Wish, int] | None = None  # what ends the run, and after which step it was saved for good
         self._owed = False  # whether an epoch has had its last step and not yet its end (evaluations, the best one)
+        self._unsaved = False  # whether that was made up for and no checkpoint has it yet
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "owed": self._owed}
@@ -121,10 +122,10 @@ class RunCheckpoint(Checkpoint):
             callback.on_train_epoch_end(trainer, pl_module)
         pl_module.on_train_epoch_end()
         progress.completed += 1
+        self._owed, self._unsaved = False, True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._owed:  # nothing was trained after what was owed; a later save would have it
-            self._owed = False
+        if self._unsaved:
             self._save(trainer)
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -217,6 +218,7 @@ class RunCheckpoint(Checkpoint):
         if is_main():
             files.rename(part, self.folder / LAST)
         self._saved_at = time.monotonic()
+        self._unsaved = False
 
     def _keep(self, name: str) -> None:
         """Give what was just saved a second name; the next save replaces ``last.ckpt`` and leaves this one."""

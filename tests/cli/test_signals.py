@@ -50,6 +50,15 @@ def test_what_an_epoch_owed_when_it_was_killed_is_made_up_for(tmp_path: Path, st
         assert [row[column] for row in rows[0]] == [row[column] for row in rows[1]], column
 
 
+def test_after_what_was_owed_every_epoch_is_saved_again(tmp_path: Path) -> None:
+    first = "+callbacks.a_kill={_target_: tests.cli.kill.KillInEvaluation, step: 6}"
+    assert train("hydra.run.dir=a", first, "trainer.max_epochs=4", cwd=tmp_path).code == -9
+    done = train("hydra.run.dir=a", "resume=auto", "trainer.max_epochs=4", kill_at(14), cwd=tmp_path)
+    assert done.code == -9, done
+    saved = torch.load(tmp_path / "a/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 12 and not saved["callbacks"]["RunCheckpoint"]["owed"]
+
+
 def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     slow = "+callbacks.wait={_target_: tests.cli.kill.Wait, seconds: 20}"
     running = start("train", *TINY, "hydra.run.dir=a", slow, cwd=tmp_path)
