@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_zoo import files
 from ssl_zoo.data.decode import EXTENSIONS, Shrink, decode
 from ssl_zoo.data.fingerprint import chosen, digest, numbers, spread
 from ssl_zoo.data.source import Splits
@@ -252,10 +253,8 @@ def _cached(file: Path, root: Path) -> list[str] | None:
 
 def _write(file: Path, content: dict[str, Any]) -> None:
     """Write the list beside its place and rename it: processes that start together never see half of it."""
-    part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content))
-        part.replace(file)
+        files.write(file, json.dumps(content))
     except (OSError, ValueError) as error:
         warnings.warn(f"cannot keep the list of images in {file} ({error}): every start will scan again", stacklevel=2)

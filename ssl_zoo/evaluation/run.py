@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from ssl_zoo import __version__, build, runs
+from ssl_zoo import __version__, build, files, runs
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
@@ -228,9 +228,7 @@ def _short(node: DictConfig) -> str:
 def _write(file: Path, result: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        part.replace(file)
+        files.write(file, json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(
             f"cannot write the result to {file} ({error.strerror}); choose another: output=FILE"
