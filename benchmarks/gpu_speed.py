@@ -194,7 +194,6 @@ def fit(cfg: DictConfig, method: Method, data: TimedData, clock: Clock) -> None:
     options = {**config.plain(cfg)["trainer"], "devices": 1, "precision": precision_of(cfg)}
     trainer = make_trainer([*observers, clock], [], ".", **options)
     worker.prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
-    method.bind(data.batch_size, fused=trainer.precision != "16-mixed")
     trainer.fit(method, datamodule=data)
 
 

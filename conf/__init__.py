@@ -1,0 +1,20 @@
+"""The configuration groups, as a package that Hydra reads (``pkg://ssl_zoo.conf``)."""
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+def by_scale(scale: str, small: str, large: str) -> str:
+    """The choice for the scale of the data: ``${by_scale:${scale},sgd/small,byol/large}``."""
+    return {"small": small, "large": large}[scale]
+
+
+def by_network(backbone: Any, vit: Any, resnet: Any) -> Any:
+    """The value for a ResNet, by name, or for any other network: ``${by_network:${backbone},0.05,5.0e-4}``."""
+    said = f"{backbone['_target_']} {OmegaConf.select(backbone, 'name')}"
+    return resnet if "resnet" in said else vit
+
+
+OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
+OmegaConf.register_new_resolver("by_network", by_network, replace=True)

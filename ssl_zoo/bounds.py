@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import plain_side
 
 MOST = 1 << 53  # of any whole number: what a double holds
 # Largest values of settings that decide how much memory or how many processes an evaluation takes.
@@ -28,7 +29,7 @@ STEPS, STEPS_EACH = 5_000, 50
 
 def number_problem(path: str, value: int) -> str | None:
     """What is wrong with a whole number at a place of a stored configuration; None: nothing."""
-    name = path.rpartition(".")[2]
+    name = path.rstrip(".0123456789").rpartition(".")[2]  # of a list too
     limit = AUGMENTATION if ".augmentation." in f".{path}." else MOST
     limit = min(limit, LIMITS.get(name, limit))
     return None if abs(value) <= limit else f"is {str(value)[:40]}, and a file may ask for at most {limit}"
@@ -41,11 +42,16 @@ def data_info(found: Any, where: str) -> DataInfo:
         raise ConfigError(f"{where}: does not say of which data it is; the file is damaged or was changed")
     for key in names:
         value = found[key]
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        problem = number_problem(key, value) if whole else f"is {str(value)[:40]!r}, wanted a whole number"
+        sides = key == "image_size" and isinstance(value, (list, tuple)) and len(value) == 2
+        problem = next((told for one in (value if sides else [value]) if (told := _whole_problem(key, one))), None)
         if problem and not (key == "classes" and value is None):
             raise ConfigError(f"{where}: data_info.{key} {problem}")
-    return DataInfo(**found)
+    return DataInfo(**{**found, "image_size": plain_side(found["image_size"])})
+
+
+def _whole_problem(key: str, value: Any) -> str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return number_problem(key, value) if whole else f"is {str(value)[:40]!r}, wanted a whole number"
 
 
 class Budget(TorchDispatchMode):

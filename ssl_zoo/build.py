@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ssl_zoo import __version__, bounds, runs, teacher_record, trust
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import plain
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.data.datamodule import DataModule
@@ -24,6 +26,7 @@ from ssl_zoo.modules import grad_cache
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.ranges import Size
+from ssl_zoo.sides import Side
 from ssl_zoo.signatures import argument_problems, fits, locate, problems, views_problem
 from ssl_zoo.trainer import devices_of, make_trainer
 
@@ -65,9 +68,16 @@ def _view_problems(config: dict[str, Any]) -> list[str]:
         found += [f"augmentation.views.{i}: {text}" for text in ViewSpec.problems(view)]
     for i, view in enumerate([] if found else views):
         found += [f"augmentation.views.{i}.ops: {text}" for text in registry.check(view["ops"])]
-    found += [f"augmentation.eval.ops: {text}" for text in registry.check(config["augmentation"]["eval"]["ops"])]
-    counts = None if found else views_problem(locate(config["method"]["_target_"]), views)
-    return found if counts is None else [counts]
+    evaluation = config["augmentation"]["eval"]
+    found += [f"augmentation.eval.ops: {text}" for text in registry.check(evaluation["ops"])]
+    size = evaluation.get("size")  # of the evaluation view, where it is not the images'
+    if size is not None and not (isinstance(size, int) and size >= 1):
+        found.append(f"augmentation.eval.size={size!r}: wanted a whole number of pixels, or null for data.image_size")
+    if found:
+        return found
+    method = locate(config["method"]["_target_"])
+    problem = views_problem(method, views) or method.view_problem(config["method"], views)
+    return [problem] if problem else []
 
 
 def _build(node: Any, path: str, **injected: Any) -> Any:
@@ -108,13 +118,25 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     teacher_record.embed(cfg)
     torch.manual_seed(cfg.seed)
     wanted = {"data_info": info} if "data_info" in inspect.signature(cls).parameters else {}
-    method: Method = _build(cfg.method, "method", **wanted)
+    said: Any = OmegaConf.to_container(cfg.method, resolve=True)
+    backbone = {} if said.get("backbone") is None else {"backbone": build_backbone(said.pop("backbone"))}
+    method: Method = _build(OmegaConf.create({"method": said}).method, "method", **backbone, **wanted)
     method.data_info = info
     method.seed = cfg.seed
     method.clip = _clip(cfg, method)
-    convert(method, cfg.batch_norm.group)
+    convert(method, cfg.batch_norm.group, bool(cfg.batch_norm.get("interleaved")))
     _check_chunks(cfg, method, info)
     return method
+
+
+def build_backbone(said: Mapping[str, Any]) -> Backbone:
+    """The network of a node of a configuration; it knows how to be built once more, with draws of its own."""
+    backbone: Backbone = _build(said, "method.backbone")
+    if isinstance(backbone, Backbone):  # a configuration may name any network
+        fresh = {key: value for key, value in said.items() if key != "weights"}
+        backbone.again = functools.partial(build_backbone, fresh)
+        backbone.pretrained = said.get("weights") is not None
+    return backbone
 
 
 def _clip(cfg: DictConfig, method: Method) -> Clip | None:
@@ -179,12 +201,15 @@ def load_method(path: str | Path, trusted: Iterable[str] | None = ()) -> tuple[M
     return method.eval(), cfg, checkpoint
 
 
+SIZES = {"image_size": Side, "channels": Size}
+
+
 def _check_parts(config: dict[str, Any], where: str) -> None:
     """What is read by name of a stored configuration, for any purpose."""
     parts = ("method", "backbone", "data", "trainer", "batch_norm")
     wrong = [key for key in parts if not isinstance(config.get(key), dict)]
     data = {} if wrong else config["data"]
-    wrong += [f"data.{key}" for key in ("image_size", "channels") if data and not fits(data.get(key), Size)]
+    wrong += [f"data.{key}" for key, kind in SIZES.items() if data and not fits(data.get(key), kind)]
     wrong += ["batch_norm.group"] if not wrong and not fits(config["batch_norm"].get("group"), Size | None) else []
     if wrong:
         raise ConfigError(f"{where}: its configuration cannot be used: {wrong[0]} is missing or makes no sense")

@@ -93,6 +93,7 @@ def _with_hydra(name: str, function: jobs.Function, argv: list[str], judge: swee
                     overrides += sweep.added
                 else:
                     judge(composer.load(given), None)
+                overrides = composer.at_scale(overrides)
     except ConfigError as error:
         return _fail(error)
     job = jobs.Job(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssl_zoo import words
 from ssl_zoo.errors import ConfigError, nearest
+
+SHARED = "base"  # the file of a group that its others build on (data/base.yaml): no choice of its own
+OF_THE_SCALE = "/${scale}"
+
+
+def typed(word: str) -> str:
+    """A word for Hydra (:meth:`Composer.at_scale`) as it was typed."""
+    return re.sub(r"/\$\\?\{scale\\?\}", "", word)  # a sweeper escapes the braces
 
 
 @contextmanager
@@ -61,6 +70,24 @@ class Composer:
         key = override.key_or_group
         return key.startswith("hydra") or (key in self.groups and not isinstance(override.value(), dict))
 
+    def at_scale(self, argv: Sequence[str]) -> list[str]:
+        """The same words for Hydra: a choice that has a file for each scale (``augmentation=byol``) takes the run's."""
+        return [self._at_scale(word) for word in argv]
+
+    def _at_scale(self, word: str) -> str:
+        group, equals, value = word.partition("=")
+        if not equals or group not in self.groups:
+            return word
+        if value.startswith("glob("):  # of which Hydra would see the files alone
+            value = ",".join(words.parse([word])[0].value().filter(self.names(group)))
+        folders = self.folders(group)
+        return group + equals + re.sub(r"[\w/]+", lambda m: m[0] + OF_THE_SCALE * (m[0] in folders), value)
+
+    def folders(self, group: str) -> list[str]:
+        """The choices of a group that have a file for each scale."""
+        files = self._files(group)
+        return [name for name in self.loader.list_groups(group) if name not in files]
+
     def load(self, argv: Sequence[str]) -> DictConfig:
         """The configuration of one job; a :class:`ConfigError` lists every wrong name at once."""
         parsed = list(zip(words.parse(argv), argv, strict=True))
@@ -76,7 +103,7 @@ class Composer:
                 continue
             problem = self._choice_problem(override, search)
             problems += [problem] if problem else []
-            choices += [] if problem else [raw]
+            choices += [] if problem else [self._at_scale(raw)]
         base = self._base(choices)
         problems += [p for o, _ in values if (p := _key_problem(self.loader, base, o))]
         if problems:
@@ -84,9 +111,12 @@ class Composer:
         applied = _applied(base, [override for override, _ in values])
         return _compose(self.name, choices + [raw for _, raw in values]) if applied is None else applied
 
-    def options(self, group: str) -> list[str]:
-        """The files of a group."""
+    def _files(self, group: str) -> list[str]:
         return list(self.loader.get_group_options(group, ObjectType.CONFIG))
+
+    def names(self, group: str) -> list[str]:
+        """What ``group=`` may be: its files, and its folders that have a file for each scale."""
+        return sorted({*self._files(group), *self.folders(group)} - {SHARED})
 
     def is_good_choice(self, override: Override) -> bool:
         """Whether an override chooses a file that there is."""
@@ -99,7 +129,20 @@ class Composer:
     def _choice_problem(self, override: Override, search: bool) -> str | None:
         if override.key_or_group.startswith("hydra"):
             return words.plugin_problem(override)
-        return None if search else _group_problem(self.loader, override.key_or_group, override)
+        return None if search else self._group_problem(override.key_or_group, override)
+
+    def _group_problem(self, group: str, override: Override) -> str | None:
+        value = override.value()
+        if override.is_delete():
+            return None
+        if value is None:
+            options = ", ".join(self.names(group))
+            return f"{group}=null: a group wants one of its files, {options}; leave {group} out for its default"
+        for choice in map(str, value if isinstance(value, list) else [value]):  # callbacks=[nan_guard,progress]
+            inner, _, name = choice.rpartition("/")  # optimizer=simclr/large
+            if name not in self.names(f"{group}/{inner}".rstrip("/")):
+                return f"{group}={choice}: there is no such {group}; {nearest(choice, self.names(group))}"
+        return None
 
     def _base(self, choices: list[str]) -> DictConfig:
         key = tuple(choices)
@@ -133,25 +176,14 @@ def told(error: Exception) -> str:
     missing = getattr(error, "missing_cfg_file", None)
     if missing:
         group, _, choice = str(missing).rpartition("/")
+        if "/" in group:
+            top, _, name = group.partition("/")
+            return f"{top}={name}: it has no file for the scale {choice}; leave {top} out for the method's own"
         return f"{group}={choice}: there is no such {group}; {nearest(choice, getattr(error, 'options', None) or [])}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{lines[0] if lines else type(error).__name__} (HYDRA_FULL_ERROR=1 shows where)"
     return " ".join(lines) or type(error).__name__
-
-
-def _group_problem(loader: Any, group: str, override: Override) -> str | None:
-    value = override.value()
-    if override.is_delete():
-        return None
-    if value is None:
-        options = ", ".join(loader.get_group_options(group))
-        return f"{group}=null: a group wants one of its files, {options}; leave {group} out for its default"
-    for choice in map(str, value if isinstance(value, list) else [value]):  # callbacks=[nan_guard,progress]
-        inner, _, name = choice.rpartition("/")  # optimizer=simclr/large
-        if name not in loader.get_group_options(f"{group}/{inner}".rstrip("/")):
-            return f"{group}={choice}: there is no such {group}; {nearest(choice, loader.get_group_options(group))}"
-    return None
 
 
 def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | None:

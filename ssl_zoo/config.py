@@ -15,6 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from ssl_zoo.composing import load as load
 from ssl_zoo.durations import seconds
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import WORDS, is_side
 
 # What decides the numbers of a run: two configurations that agree here continue one another. Length, devices, loggers,
 # callbacks and paths are not among it.
@@ -97,8 +98,10 @@ def _devices_problems(cfg: DictConfig) -> Iterator[str]:
 
 
 def _batch_problems(cfg: DictConfig) -> Iterator[str]:
-    numbers = ("data.batch_size", "trainer.accumulate", "trainer.num_nodes", "data.image_size", "data.channels")
+    numbers = ("data.batch_size", "trainer.accumulate", "trainer.num_nodes", "data.channels")
     wrong = [*_devices_problems(cfg), *(problem for path in numbers for problem in _positive(cfg, path))]
+    if not is_side(cfg.data.image_size):
+        wrong.append(f"data.image_size={cfg.data.image_size!r}: wanted {WORDS}")
     yield from wrong
     if not wrong and cfg.trainer.devices != -1:
         yield from divisible(cfg, cfg.trainer.devices)
@@ -117,18 +120,53 @@ def divisible(cfg: DictConfig, devices: int) -> Iterator[str]:
             f" x trainer.num_nodes={cfg.trainer.num_nodes} x trainer.accumulate={cfg.trainer.accumulate} = {parts};"
             f" try data.batch_size={fixes}"
         )
+    else:
+        yield from _crossing_groups(cfg, batch // parts)
+        yield from _dealt_problems(cfg, devices * cfg.trainer.num_nodes)
+
+
+def _crossing_groups(cfg: DictConfig, share: int) -> Iterator[str]:
+    """The sentence about a group that holds a process's ``share`` in part and another process's too."""
+    group, samples = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
+    if any(_group_problems(cfg)) or group is None or not share % group or not group % share:
+        return
+    fits = [n for n in range(2, samples + 1) if not samples % n and (not share % n or not n % share)]
+    yield (
+        f"batch_norm.group={group} (samples that share statistics) crosses processes of {share} samples each: wanted "
+        f"a number that divides {share}, or a multiple of it that divides {samples}; try batch_norm.group="
+        f"{min(fits, key=lambda n: abs(n - group))}, or null for all of them"
+    )
+
+
+def _dealt_problems(cfg: DictConfig, processes: int) -> Iterator[str]:
+    """The sentence about samples that are dealt to groups in turn, and cannot be."""
+    dealt = cfg.batch_norm.get("interleaved")
+    if dealt not in (None, True, False):
+        yield f"batch_norm.interleaved={dealt!r}: wanted true, false or null"
+    elif dealt and cfg.batch_norm.group is None:
+        yield "batch_norm.interleaved=true deals samples to groups, and batch_norm.group is null; set that too"
+    elif dealt and processes > 1:
+        yield (
+            f"batch_norm.interleaved=true deals the samples of one process to groups, and there are {processes}; set "
+            "trainer.devices=1, or batch_norm.interleaved=null for consecutive samples"
+        )
 
 
 def _group_problems(cfg: DictConfig) -> Iterator[str]:
-    group, rows = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
+    group, samples = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
     if group is None:
         return
     if not isinstance(group, int) or isinstance(group, bool):
-        yield f"batch_norm.group={group!r}: wanted a whole number of rows, or null for all of them"
-    elif group < 2 or rows % group:
+        yield f"batch_norm.group={group!r}: wanted a whole number of samples, or null for all of them"
+    elif samples == 1:
         yield (
-            f"batch_norm.group={group} (rows that share statistics) does not divide the {rows} rows of a micro-batch"
-            f" over all devices; try batch_norm.group={_divisor(rows, group)}, or null for all of them"
+            f"batch_norm.group={group} (samples that share statistics) wants a multiple of {group} samples in a "
+            f"micro-batch over all devices, and there is 1; try data.batch_size={max(group, 2) * cfg.trainer.accumulate}"
+        )
+    elif group < 2 or samples % group:
+        yield (
+            f"batch_norm.group={group} (samples that share statistics) does not divide the {samples} samples of a "
+            f"micro-batch over all devices; try batch_norm.group={_divisor(samples, group)}, or null for all of them"
         )
 
 

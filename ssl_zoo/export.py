@@ -25,6 +25,7 @@ from ssl_zoo import __version__, build, runs
 from ssl_zoo.backbones.base import Backbone, backbone_of
 from ssl_zoo.backbones.towers import Towers
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.sides import height_width
 
 FILE = "<FILE>"  # stands in the lines of `load` until the name of the file is known
 TOLERANCE = 1e-5  # of the features, relative to the largest where that is above 1
@@ -75,8 +76,8 @@ def export(
             f"this encoder can be exported as: {', '.join(possible)}"
         )
     file = _target(source, out, f"{_name(cfg.method)}-{backbone.name}-{format}")
-    size = int(cfg.data.image_size)
-    view = torch.randn(2, backbone.origin.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+    size = height_width(cfg.data.image_size)
+    view = torch.randn(2, backbone.origin.in_channels, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reference = {"input": view, "output": backbone(view).contiguous()}
     card = _card(backbone, cfg, checkpoint, source, format, load.replace(FILE, repr(file.name)))
@@ -193,7 +194,7 @@ def _card(
         "features": backbone.out_features,
         "preprocessing": {
             "input": f"[B, {backbone.origin.in_channels}, H, W], float in [0, 1] before normalisation",
-            "image_size": config["data"]["image_size"],
+            "image_size": augmentation["eval"].get("size") or config["data"]["image_size"],
             "ops": augmentation["eval"]["ops"],
             "normalize": augmentation.get("normalize"),
         },

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ssl_zoo import files
+from ssl_zoo import composing, files
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.sweeps import BASIC_SWEEPER, Sweep, named
 
@@ -63,7 +63,8 @@ class Job:
         if searches and not status:
             reason = _objective_problem(objective)
             status = 1 if reason else 0
-        self._tell(Ended(settings.job.num if several else 0, list(settings.overrides.task), status, reason))
+        typed = [composing.typed(word) for word in settings.overrides.task]
+        self._tell(Ended(settings.job.num if several else 0, typed, status, reason))
         if several and status >= SIGNALLED and os.getpid() == self.process:
             raise Stopped
         if searches and status:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.features import accuracy, labelled
+from ssl_zoo.losses.precision import full_precision
 
 BLOCK = 2**25  # similarities held at a time, 128 MB, whatever the sizes of bank and query
 COLUMNS = 2048  # bank rows of one product: its result is still in the cache when its maxima are taken
@@ -108,6 +109,7 @@ def _votes(similarity: Tensor, label: Tensor, classes: int, temperature: float) 
     return weight.new_zeros(len(weight), classes).scatter_add_(1, label, weight)
 
 
+@full_precision
 def knn_scores(
     query: Tensor, bank: Tensor, labels: Tensor, classes: int, ks: Sequence[int], temperature: float, chunk: int
 ) -> dict[int, Tensor]:

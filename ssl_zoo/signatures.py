@@ -179,10 +179,19 @@ def describe(hint: Any) -> str:
     return known.get(hint, f"a {getattr(hint, '__name__', str(hint)).lower()} (a node with _target_)")
 
 
+VIEW_KINDS = ("global", "local")
+
+
+def view_counts(views: list[dict[str, Any]]) -> tuple[int, ...]:
+    """How many views a list of them gives, kind by kind."""
+    return tuple(sum(v.get("count", 1) for v in views if v.get("kind", "global") == kind) for kind in VIEW_KINDS)
+
+
 def views_problem(method: Any, views: list[dict[str, Any]]) -> str | None:
     """The sentence that says which views the class ``method`` needs, or None when the list of ``views`` suits it."""
-    for kind, least, most in zip(("global", "local"), method.views_required, method.views_allowed, strict=True):
-        got = sum(view.get("count", 1) for view in views if view.get("kind", "global") == kind)
+    for kind, got, least, most in zip(
+        VIEW_KINDS, view_counts(views), method.views_required, method.views_allowed, strict=True
+    ):
         if got < least:
             return (
                 f"augmentation.views gives {got} {kind} view(s) and {method.__name__} needs at least {least}; "

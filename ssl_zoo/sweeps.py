@@ -147,7 +147,7 @@ def _globbed(override: Override, value: Glob, word: str, composing: Composer) ->
     group = override.key_or_group
     if group not in composing.groups:
         raise ConfigError(f"{word}: glob() chooses among the files of a group, and {group} is none")
-    options = composing.options(group)
+    options = composing.names(group)
     found = value.filter(options)
     if not found:
         raise ConfigError(f"{word}: no {group} has such a name; there are: {', '.join(options)}")

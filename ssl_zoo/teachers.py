@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ssl_zoo import build, runs
+from ssl_zoo.backbones.base import backbone_of
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.losses.precision import autocast_off, promoted
 from ssl_zoo.teacher_record import read_record
 
-KEYS = ("checkpoint", "timm", "pretrained", "network", "kept")
+KEYS = ("checkpoint", "timm", "pretrained", "network", "kept", "backbone")
 
 
 class FrozenTeacher(nn.Module):
@@ -48,7 +51,14 @@ class FrozenTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor | None]:
         features = self.encoder(view)
-        return features, None if self.classifier is None else self.classifier(features)
+        return features, None if self.classifier is None else _logits(self.classifier, features)
+
+
+def _logits(classifier: nn.Module, features: Tensor) -> Tensor:
+    """Never in half precision, in which two classes can have the same score and the first would be chosen."""
+    weights = {name: promoted(p) for name, p in classifier.named_parameters()}
+    with autocast_off():
+        return functional_call(classifier, weights, (promoted(features),))
 
 
 class _TimmEncoder(nn.Module):
@@ -68,7 +78,8 @@ def load_teacher(teacher: Mapping[str, Any], data_info: DataInfo) -> FrozenTeach
     Args:
         teacher: ``{checkpoint: FILE}`` for a run of ours, or ``{timm: NAME, pretrained: bool}``. ``network`` is what
             :func:`ssl_zoo.teacher_record.embed` keeps of a checkpoint: with it the file may be gone, because its
-            weights are in the student's; with ``kept`` it is not even looked for.
+            weights are in the student's; with ``kept`` it is not even looked for. ``backbone``: the name of the network
+            that a run must have trained, where a recipe is made for it.
         data_info: Of the student's data.
 
     Raises:
@@ -86,7 +97,16 @@ def load_teacher(teacher: Mapping[str, Any], data_info: DataInfo) -> FrozenTeach
     with torch.random.fork_rng(devices=[]):
         if name is not None:
             return _of_timm(str(name), bool(teacher.get("pretrained")), data_info)
-        return _of_run(str(checkpoint), teacher.get("network"), bool(teacher.get("kept")), data_info)
+        found = _of_run(str(checkpoint), teacher.get("network"), bool(teacher.get("kept")), data_info)
+    _check_name(found, str(checkpoint), teacher.get("backbone"))
+    return found
+
+
+def _check_name(found: FrozenTeacher, checkpoint: str, wanted: str | None) -> None:
+    own = backbone_of(found.encoder).name
+    if wanted not in (None, own):
+        raise ConfigError(f"method.teacher.checkpoint={checkpoint}: its network is {own}, and the recipe is made for "
+                          f"{wanted}; take a teacher with backbone={wanted}, or set method.teacher.backbone=null")
 
 
 def _of_timm(name: str, pretrained: bool, data_info: DataInfo) -> FrozenTeacher:

@@ -64,6 +64,18 @@ def precision_of(cfg: DictConfig) -> str:
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
 
+def half_note(precision: str) -> list[str]:
+    """What is told of a run all of whose networks are in half precision: nothing of any other."""
+    if precision not in ("bf16-true", "16-true"):
+        return []
+    kind = precision.removesuffix("-true")
+    return [
+        f"trainer.precision={precision}: weights and the optimizer's moments are in half precision too, where a small "
+        "change to a large number is lost; teachers, memories and batch norms keep float32. "
+        f"trainer.precision={kind}-mixed keeps float32 weights"
+    ]
+
+
 def make_trainer(
     callbacks: list[pl.Callback],
     loggers: list[Any],

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ssl_zoo import launch, resume, runs, sweeps, tracking, trainer, worker
+from ssl_zoo import composing, launch, resume, runs, sweeps, tracking, trainer, worker
 from ssl_zoo.callbacks.checkpoint import INTERRUPTED, Terminated
 from ssl_zoo.config import plain
 from ssl_zoo.lock import Busy, check_free
@@ -126,7 +126,7 @@ def _earlier(folder: Path) -> list[Path]:
 
 
 def _overrides() -> list[str]:
-    return [str(word) for word in HydraConfig.get().overrides.task]
+    return [composing.typed(str(word)) for word in HydraConfig.get().overrides.task]
 
 
 def _remove_made(folder: Path, made: bool, home: Path) -> None:

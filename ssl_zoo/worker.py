@@ -23,13 +23,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from ssl_zoo import build, distributed, runs, tracking
+from ssl_zoo import build, distributed, runs, small_batches, tracking
 from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
 from ssl_zoo.config import plain
 from ssl_zoo.durations import seconds
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.lock import Lock
 from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.memory_layout import channels_last
 from ssl_zoo.trainer import devices_of, make_trainer, precision_of
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def build_run(cfg: DictConfig, data: Any = None) -> tuple[Method, Any]:
     """
     data = data or build.build_data(cfg)
     method = build.build_method(cfg, data.info)
+    small_batches.check(cfg, method, data.info.batch_size)
     try:
         method.recipe.bind(method.named_parameters(), data.batch_size, fused=False)  # only to see that it can be
     except ValueError as error:
@@ -106,8 +108,7 @@ def prepare(method: Method, device: torch.device, compile: bool | str) -> None:
     Args:
         compile: ``graphs``: the launches of the compiled networks are replayed too, on a GPU.
     """
-    if device.type != "cpu" or not any(map(_overflows, method.modules())):
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(method, device)
     if compile:
         # For the sizes of the training batches alone: with sizes left open inductor took over ten minutes for MoCo's
         # grouped batch norm. What evaluates networks switches the compiler off, for its batches have other sizes.
@@ -115,17 +116,6 @@ def prepare(method: Method, device: torch.device, compile: bool | str) -> None:
         _compile(method.backbone, graphs)
         for teacher in (module for module in method.modules() if isinstance(module, EMA)):
             _compile(teacher.net, graphs)
-
-
-def _overflows(layer: nn.Module) -> bool:
-    """Whether torch corrupts the heap in this layer's backward pass on a CPU if its layout is channels-last.
-
-    Seen with torch 2.6, 2.11 and 2.14 on CPUs with AVX2 alone and one thread (``ONEDNN_MAX_CPU_ISA=AVX2``): 1 x 1
-    convolutions with a stride write past a buffer if they have fewer channels than a vector has numbers, eight.
-    """
-    if not isinstance(layer, nn.Conv2d):
-        return False
-    return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.in_channels // layer.groups < 8
 
 
 def _compile(net: nn.Module, graphs: bool) -> None:
@@ -177,7 +167,6 @@ def _fit(
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
     trainer = make_trainer(callbacks, loggers, run_dir, **options)
     prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
-    method.bind(data.batch_size, fused=trainer.precision != "16-mixed")
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
     began = time.perf_counter()

@@ -17,6 +17,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of recorded cases that tests/golden checks, searched recursively (default: tests/golden/data)",
     )
+    parser.addoption(
+        "--recipes",
+        type=Path,
+        default=Path(__file__).parent / "golden" / "data" / "recipes",
+        metavar="DIR",
+        help="folder of recorded recipes that tests/golden compares (default: tests/golden/data/recipes)",
+    )
     parser.addoption("--device", default="cpu", help="where tests/golden computes: cpu, cuda or cuda:N (default: cpu)")
 
 

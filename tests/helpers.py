@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import DictConfig
 
 from ssl_zoo import build, config
@@ -24,6 +25,11 @@ SIZE, ROWS, CLASSES = 16, 8, 4
 TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "report=false"]
 TINY_RESNET = ["backbone.width=8", "backbone.zero_init_residual=false"]
 TINY_VIT = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
+
+
+def method_file(name: str) -> dict[str, Any]:
+    """The method's own YAML, not composed: for what a test is collected by, which must not take seconds."""
+    return yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())["method"]
 
 
 def tiny_config(name: str, extra: Sequence[str] = (), tiny: bool = True) -> DictConfig:
@@ -43,7 +49,8 @@ def tiny_backbone(name: str, extra: tuple[str, ...] = ()) -> list[str]:
 def _composed(name: str, extra: tuple[str, ...]) -> DictConfig:
     cfg = config.load([f"method={name}", *TINY, *extra])
     _narrow(cfg.method)
-    cfg.batch_norm.group = cfg.batch_norm.group and 2
+    if not any(word.startswith("batch_norm.group=") for word in extra):
+        cfg.batch_norm.group = cfg.batch_norm.group and 2
     return cfg
 
 
@@ -74,9 +81,7 @@ def info(image_size: int = SIZE) -> DataInfo:
     return DataInfo(samples=64, classes=CLASSES, image_size=image_size, channels=3, batch_size=ROWS)
 
 
-def tiny_method(
-    name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch.float32, tiny: bool = True
-) -> Method:
+def tiny_method(name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch.float32, tiny: bool = True) -> Method:
     """Built from the configuration, bound to its optimizer, in training mode; ``tiny``: with the smallest backbone."""
     cfg = tiny_config(name, extra, tiny)
     method = build.build_method(cfg, info(cfg.data.image_size)).to(dtype)

@@ -14,7 +14,7 @@ from ssl_zoo.launch import _pin
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_cores_are_shared_out_in_order_and_nobody_is_left_without(ranks):
     own = sorted(os.sched_getaffinity(0))
-    processes = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"]) for _ in range(ranks)]
+    processes = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) for _ in range(ranks)]
     try:
         _pin(processes)
         share = len(own) // ranks
@@ -31,12 +31,12 @@ def test_cores_are_shared_out_in_order_and_nobody_is_left_without(ranks):
     ("ends", "wanted"),
     [
         (["pass", "pass"], 0),
-        (["import sys; sys.exit(3)", "import time; time.sleep(60)"], 3),
+        (["import sys; sys.exit(3)", "import time; time.sleep(600)"], 3),
         # The system's way with a process that takes too much memory; the command said that all was well.
-        (["import time; time.sleep(60)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 128 + 9),
+        (["import time; time.sleep(600)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 128 + 9),
     ],
 )
 def test_the_first_process_that_fails_ends_the_run_with_its_status(ends: list[str], wanted: int) -> None:
     ranks = [subprocess.Popen([sys.executable, "-c", code]) for code in ends]
     assert launch._wait(ranks) == wanted
-    assert all(rank.wait(10) is not None for rank in ranks)
+    assert all(rank.wait(120) is not None for rank in ranks)

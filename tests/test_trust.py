@@ -119,10 +119,10 @@ def test_nesting_without_end_and_lists_that_hold_themselves_are_refused() -> Non
     for _ in range(30):
         wide = [wide, wide]  # 2^30 values in a few bytes
     for node in (endless, wide):
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises(ConfigError, match="nested deeper than 32 or larger than 4,000 values"):
             trust.read({"card": node}, "checkpoint=x.ckpt")
-        assert time.perf_counter() - began < 5
+        assert time.process_time() - began < 5
 
 
 def test_every_name_of_our_own_configuration_is_one_that_exists_and_may_be_named() -> None:

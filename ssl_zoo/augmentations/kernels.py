@@ -68,7 +68,10 @@ def random(counter: Tensor, key: int, numbers: int, uniform: bool) -> Tensor:
 
 
 @triton.jit
-def _boxes_kernel(shapes, places, limits, out, rows, height, width, attempts: tl.constexpr, block: tl.constexpr):
+def _boxes_kernel(
+    shapes, places, limits, out, rows, height, width,
+    attempts: tl.constexpr, clamps: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
     """All of it in float64, as on a CPU, so that both round to the same pixels; ``limits`` holds its constants."""
     row = tl.program_id(0) * block + tl.arange(0, block)
     live = row < rows
@@ -85,6 +88,8 @@ def _boxes_kernel(shapes, places, limits, out, rows, height, width, attempts: tl
         area = least_area + more_area * tl.load(number, live, 0.0).to(tl.float64)
         ratio = tl.exp(least_ratio + more_ratio * tl.load(number + 1, live, 0.0).to(tl.float64))
         h, w = tl.floor(tl.sqrt(area / ratio) + 0.5), tl.floor(tl.sqrt(area * ratio) + 0.5)
+        if clamps:
+            h, w = tl.minimum(tl.maximum(h, 1.0), height), tl.minimum(tl.maximum(w, 1.0), width)
         taken = missing & (h > 0) & (h <= height) & (w > 0) & (w <= width)
         top = tl.where(taken, tl.floor(down * (height - h + 1)), top)
         left = tl.where(taken, tl.floor(across * (width - w + 1)), left)
@@ -97,7 +102,9 @@ def _boxes_kernel(shapes, places, limits, out, rows, height, width, attempts: tl
     tl.store(target + 3, wide.to(tl.int64), live)
 
 
-def boxes(shapes: Tensor, places: Tensor, height: int, width: int, limits: tuple[float, ...]) -> Tensor:
+def boxes(
+    shapes: Tensor, places: Tensor, height: int, width: int, limits: tuple[float, ...], clamps: bool = False
+) -> Tensor:
     """Boxes of Inception's crop, ``[B, 4]`` int64: top, left, height, width.
 
     Args:
@@ -105,13 +112,14 @@ def boxes(shapes: Tensor, places: Tensor, height: int, width: int, limits: tuple
         places: ``[B, 2]`` uniform numbers for top and left.
         limits: Least area and range of the area (pixels), least logarithm of the ratio and its range; then the box of a
             sample none of whose attempts lies within the image.
+        clamps: Cut a box that is larger than the image to its sides.
     """
     out = shapes.new_empty(len(shapes), 4, dtype=torch.int64)
     if out.numel():
         with _device_of(shapes):
             _boxes_kernel[(_blocks(len(shapes)),)](
                 shapes, places, _constants(limits, shapes.device), out, len(shapes), height, width,
-                attempts=shapes.shape[1], block=BLOCK,
+                attempts=shapes.shape[1], clamps=clamps, block=BLOCK,
             )  # fmt: skip
     return out
 
@@ -136,7 +144,7 @@ def _weight(distance, bicubic: tl.constexpr):
 @triton.jit
 def _crop_kernel(
     x, out, boxes, mirrored, height, width, size,
-    channels: tl.constexpr, bicubic: tl.constexpr, flips: tl.constexpr, block: tl.constexpr,
+    channels: tl.constexpr, bicubic: tl.constexpr, flips: tl.constexpr, widens: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
     pixel = tl.program_id(1) * block + tl.arange(0, block)
@@ -149,7 +157,9 @@ def _crop_kernel(
     top, left = tl.load(boxes + image * 4), tl.load(boxes + image * 4 + 1)
     tall, wide = tl.load(boxes + image * 4 + 2), tl.load(boxes + image * 4 + 3)
     scale_y, scale_x = tall.to(tl.float32) / size, wide.to(tl.float32) / size
-    stretch_y, stretch_x = tl.maximum(scale_y, 1.0), tl.maximum(scale_x, 1.0)
+    stretch_y, stretch_x = scale_y * 0.0 + 1.0, scale_x * 0.0 + 1.0
+    if widens:
+        stretch_y, stretch_x = tl.maximum(scale_y, 1.0), tl.maximum(scale_x, 1.0)
     reach: tl.constexpr = 2.0 if bicubic else 1.0
     centre_y, centre_x = down * scale_y, across * scale_x
     first_y = tl.floor(centre_y - reach * stretch_y + 0.5)
@@ -193,7 +203,9 @@ def _store(target, value, live, bounded: tl.constexpr):
     tl.store(target, _bounded(value) if bounded else value, live)
 
 
-def crop(x: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tensor | None) -> Tensor:
+def crop(
+    x: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tensor | None, antialias: bool = True
+) -> Tensor:
     """``boxes [B, 4]`` (int64: top, left, height, width) of float32 ``[B, 1 or 3, H, W]``, resized to ``size``."""
     x = x.contiguous()
     out = x.new_empty(*x.shape[:2], size, size)
@@ -203,7 +215,7 @@ def crop(x: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tens
             _crop_kernel[(len(x), _blocks(size * size))](
                 x, out, boxes.contiguous(), mirrored.to(torch.int8) if mirrored is not None else boxes,
                 x.shape[2], x.shape[3], size, channels=x.shape[1], bicubic=interpolation == "bicubic", flips=flips,
-                block=BLOCK,
+                widens=antialias, block=BLOCK,
             )  # fmt: skip
     return out
 
@@ -315,7 +327,7 @@ def jitter(x: Tensor, order: Tensor, factors: Tensor) -> Tensor:
 @triton.jit
 def _blur_kernel(
     x, out, weights, applied, channels, height, width, radius,
-    across: tl.constexpr, block: tl.constexpr,
+    across: tl.constexpr, mirrors: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     plane = tl.program_id(0).to(tl.int64)
     pixel = tl.program_id(1) * block + tl.arange(0, block)
@@ -326,22 +338,23 @@ def _blur_kernel(
         row, column = pixel // width, pixel % width
         total = tl.full([block], 0.0, tl.float32)
         for tap in range(0, 2 * radius + 1):
-            if across:
-                place = tl.abs(column + tap - radius)
-                place = row * width + tl.minimum(place, 2 * (width - 1) - place)
+            at, last = (column if across else row) + tap - radius, (width if across else height) - 1
+            inside = live
+            if mirrors:
+                at = tl.minimum(tl.abs(at), 2 * last - tl.abs(at))
             else:
-                place = tl.abs(row + tap - radius)
-                place = tl.minimum(place, 2 * (height - 1) - place) * width + column
+                inside = live & (at >= 0) & (at <= last)
+            place = row * width + at if across else at * width + column
             weight = tl.load(weights + image * (2 * radius + 1) + tap)
-            total += weight * tl.load(source + place, live, 0.0)
+            total += weight * tl.load(source + place, inside, 0.0)
         tl.store(out + plane * height * width + pixel, total, live)
     else:
         tl.store(out + plane * height * width + pixel, tl.load(source + pixel, live, 0.0), live)
 
 
-def blur(x: Tensor, applied: Tensor, weights: Tensor) -> Tensor:
+def blur(x: Tensor, applied: Tensor, weights: Tensor, mirrors: bool = True) -> Tensor:
     """Separable convolution of float32 ``[B, C, H, W]`` with ``weights [B, taps]`` where ``applied [B]``, mirrored at
-    the border without its edge; a kernel may not be wider than that."""
+    the border without its edge (a kernel may not be wider than that), or with zeros around."""
     x, weights, applied = x.contiguous(), weights.contiguous(), applied.to(torch.int8)
     middle, out = torch.empty_like(x), torch.empty_like(x)
     batch, channels, height, width = x.shape
@@ -350,8 +363,9 @@ def blur(x: Tensor, applied: Tensor, weights: Tensor) -> Tensor:
         with _device_of(x):
             for source, target, across in ((x, middle, True), (middle, out, False)):
                 _blur_kernel[grid](
-                    source, target, weights, applied, channels, height, width, radius, across=across, block=BLOCK
-                )
+                    source, target, weights, applied, channels, height, width, radius,
+                    across=across, mirrors=mirrors, block=BLOCK,
+                )  # fmt: skip
     return out
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import ssl_zoo.augmentations
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.sides import Side
 from ssl_zoo.signatures import describe, fits, hints_of
 
 _OPERATIONS: dict[str, type[nn.Module]] = {}
@@ -69,9 +70,9 @@ def parse(entry: Any) -> tuple[str, dict[str, Any]]:
     raise ConfigError(f"an augmentation is written {{modality/op: {{option: value}}}}, got {entry!r}")
 
 
-def build(entry: Any, size: int) -> nn.Module:
+def build(entry: Any, size: Side) -> nn.Module:
     """Build one operation of a view; it gets the size of the view if it takes a ``size`` and the entry gives none."""
-    problems = _problems(entry)
+    problems = _problems(entry) or _shape_problems(entry, size)
     if problems:
         raise ConfigError("; ".join(problems))
     return _build(entry, size)
@@ -94,7 +95,7 @@ def check(ops: Iterable[Any]) -> list[str]:
     return messages
 
 
-def _build(entry: Any, size: int) -> nn.Module:
+def _build(entry: Any, size: Side) -> nn.Module:
     name, options = parse(entry)
     operation = get(name)
     if "size" in inspect.signature(operation).parameters:
@@ -114,6 +115,16 @@ def _problems(entry: Any) -> list[str]:
                if parameter.default is parameter.empty and key not in options and key != "size"
                and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
     return unknown + missing
+
+
+def _shape_problems(entry: Any, size: Side) -> list[str]:
+    """Most operations make squares."""
+    name, options = parse(entry)
+    hint = hints_of(get(name)).get("size")
+    if isinstance(size, int) or "size" in options or hint is None or fits(size, hint):
+        return []
+    takes = [known for known in names() if fits((2, 1), hints_of(get(known)).get("size", int))]
+    return [f"{name} makes squares and the view is to be {list(size)}; these make other shapes: {', '.join(takes)}"]
 
 
 def _type_problems(entry: Any) -> list[str]:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from ssl_zoo.augmentations import registry
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.ranges import Size
+from ssl_zoo.sides import WORDS, Side, height_width, is_side
+from ssl_zoo.signatures import fits
 
 KINDS = ("global", "local")
 # A JPEG is decoded smaller only if twice the pixels of the view are left on each side: measured on 60 photographs,
@@ -27,7 +30,7 @@ class ViewSpec:
 
     Args:
         ops: ``{modality/op: {option: value}}``, applied in order.
-        size: side of the view in pixels.
+        size: side of the view in pixels, or its height and width.
         count: number of views of this entry, each with draws of its own.
         kind: global or local; a pipeline puts the global views first, otherwise in the order of the file.
         tie: ``{modality/op: view}``: take the draws of this operation from that view (a position in the final order).
@@ -35,16 +38,17 @@ class ViewSpec:
     """
 
     ops: Sequence[Any]
-    size: int
+    size: Side
     count: int = 1
     kind: str = "global"
     tie: Mapping[str, int] = field(default_factory=dict)
     fraction: float = 1.0
 
     @property
-    def side(self) -> int:
-        """Pixels of the finished view."""
-        return round(self.size * self.fraction)
+    def side(self) -> int | tuple[int, int]:
+        """Pixels of the finished view: of each side of a square, or height and width."""
+        sides = [round(side * self.fraction) for side in height_width(self.size)]
+        return sides[0] if isinstance(self.size, int) else (sides[0], sides[1])
 
     @classmethod
     def problems(cls, entry: Any) -> list[str]:
@@ -58,8 +62,10 @@ class ViewSpec:
             found.append(f"kind is {entry['kind']!r}, it must be one of {', '.join(KINDS)}")
         if not isinstance(entry.get("ops", []), Sequence) or isinstance(entry.get("ops"), str):
             found.append(f"ops is {entry['ops']!r}, it must be a list of operations")
-        found += [f"{key} is {entry[key]!r}, it must be a whole number of at least 1" for key in ("size", "count")
-                  if key in entry and not (isinstance(entry[key], int) and entry[key] >= 1)]
+        if not fits(entry.get("count", 1), Size):
+            found.append(f"count is {entry['count']!r}, it must be a whole number of at least 1")
+        if not is_side(entry.get("size", 1)):
+            found.append(f"size is {entry['size']!r}, it must be {WORDS}")
         return found
 
     @classmethod
@@ -133,7 +139,7 @@ class View(nn.Module):
             else:
                 x = self.ops[i](x, self._draw(i, draw))
                 i += 1
-        if stop is None and x.shape[-2:] != (self.size, self.size):
+        if stop is None and x.shape[-2:] != height_width(self.size):
             raise ValueError(f"a view is {x.shape[-2]}x{x.shape[-1]}, its size is {self.size}; "
                              f"begin its ops with image/resize or image/random_resized_crop")
         return x
@@ -223,7 +229,7 @@ class ViewPipeline(nn.Module):
     def shrink(self, draw: Draw) -> Callable[[int, int], int]:
         """What :func:`ssl_zoo.data.decode.decode` may be told for the sample of ``draw`` (one slot)."""
         views = [view for view in self.views if isinstance(view, View)]
-        largest = max(self.sizes)
+        largest = max(side for size in self.sizes for side in height_width(size))
 
         def factor(height: int, width: int) -> int:
             if min(height, width) < 2 * SPARE * largest:   # no box can be larger than the image: spare the drawing
@@ -259,7 +265,7 @@ class EvalView(nn.Module):
         size, normalize, channels: as in :class:`ViewPipeline`.
     """
 
-    def __init__(self, ops: Sequence[Any], size: int, normalize: Mapping[str, Sequence[float]] | None,
+    def __init__(self, ops: Sequence[Any], size: Side, normalize: Mapping[str, Sequence[float]] | None,
                  channels: int = 3):
         super().__init__()
         problems = registry.check(ops)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import Side, height_width
 
 STAGED = "resnet8, resnet18, resnet50, resnet50x2, convnext_tiny"
 WITH_STAGES = f"{STAGED}, other ResNets and ConvNeXts of timm and torchvision"
@@ -81,12 +82,15 @@ class Backbone(nn.Module):
         ConfigError: If ``image_size`` does not suit the network.
     """
 
+    again: Callable[[], Backbone] | None = None  # builds it once more, without weights; None where nobody knows how
+    pretrained = False  # whether it starts from weights
+
     def __init__(
         self,
         net: nn.Module,
         origin: Origin,
         out_features: int,
-        image_size: int,
+        image_size: Side,
         min_size: int,
         size_step: int = 1,
         fixed_size: int | None = None,
@@ -100,7 +104,7 @@ class Backbone(nn.Module):
         self.size_step = size_step
         self.fixed_size = fixed_size
         self.classifier = tuple(classifier)
-        self._check_size(image_size, image_size)
+        self._check_size(*height_width(image_size))
 
     @property
     def name(self) -> str:
@@ -144,6 +148,19 @@ class Backbone(nn.Module):
     ) -> Tokens:
         """Tokens of a transformer; see :class:`ssl_zoo.backbones.vit.ViT`."""
         raise self._unsupported("tokens", WITH_TOKENS)
+
+    def redrawn(self) -> Backbone:
+        """The network once more, as its own constructor starts it, from other random numbers.
+
+        Raises:
+            ConfigError: If nobody knows how it was built.
+        """
+        if self.again is None:
+            raise ConfigError(
+                f"backbone {self.name!r} cannot be drawn anew, because no configuration built it; set backbone.again "
+                "to a function that builds it"
+            )
+        return self.again()
 
     def forward_dense(self, view: Tensor) -> Dense:
         """The output of ``forward`` and the features that it is pooled from, in one pass."""

@@ -19,6 +19,7 @@ from ssl_zoo.backbones.image import own_resnet
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.ranges import Size
+from ssl_zoo.sides import Side
 
 Norm = Literal["group", "none"]
 
@@ -63,7 +64,7 @@ def _other_norm(old: nn.BatchNorm2d, norm: Norm, groups: int) -> nn.Module:
 
 def resnet8_gn_ws(
     in_channels: Size = 3,
-    image_size: Size = 32,
+    image_size: Side = 32,
     stem: str = "small",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -80,7 +81,7 @@ def resnet8_gn_ws(
 
 def resnet50_gn_ws(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -95,7 +96,7 @@ def resnet50_gn_ws(
 
 
 def _finish(
-    net: ResNet, name: str, in_channels: int, image_size: int, stem: str, weights: str | None, arguments: dict
+    net: ResNet, name: str, in_channels: int, image_size: Side, stem: str, weights: str | None, arguments: dict
 ) -> Backbone:
     said = {"in_channels": in_channels, "image_size": image_size, "stem": stem, **arguments}
     backbone = own_resnet(net, Origin("ssl_zoo", f"{__name__}.{name}", said, in_channels, stem), image_size, None)

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-import torch
 from torch import nn
 from torchvision import models
 from torchvision.models.resnet import Bottleneck
 
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.convnet import Staged, TimmMaps, split
+from ssl_zoo.backbones.relative import use_relative
 from ssl_zoo.backbones.resnet import ResNet, use_small_stem
+from ssl_zoo.backbones.starts import STARTS
+from ssl_zoo.backbones.surgery import check_size, drop_classifier, keep_last_size, replace_input
 from ssl_zoo.backbones.vit import (
     INTERPOLATIONS,
     ViT,
     freeze_patches,
     use_interpolation,
-    use_mae_start,
     use_sincos,
     use_uniform_drop_path,
-    use_xavier,
 )
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.ranges import Size
+from ssl_zoo.sides import Side
 
-STEMS = ("standard", "small")
-POSITIONS = ("learned", "sincos", "sincos_mae")
-STARTS = ("timm", "xavier", "mae")
+STEMS = ("standard", "small", "small_padded")
+PADDINGS = {"small": 1, "small_padded": 2}  # of the 3 x 3 convolution that replaces a ResNet's stem
+POSITIONS = ("learned", "sincos", "sincos_mae", "relative")
 SMALL_PATCHES = 8  # a small-stem ViT sees 8 x 8 patches
 
 
@@ -50,10 +51,12 @@ def timm_model(
         in_channels: Channels of the views.
         image_size: Side of the global views (pixels).
         stem: ``small`` for images of about 32 px: ResNet 3 x 3 stride 1 without pooling, ViT patches of
-            ``image_size / 8``, ConvNeXt patches of 1 (as much work as a small-stem ResNet-50).
+            ``image_size / 8``, ConvNeXt patches of 1 (as much work as a small-stem ResNet-50). ``small_padded``:
+            that of a ResNet with two pixels of padding (solo-learn's CIFAR runs).
         weights: null, ``timm:NAME``, ``torchvision:NAME`` or a file.
         drop_path_uniform: ``drop_path_rate`` is that of all blocks of a vision transformer (DINOv2), not of the last.
-        **arguments: timm's own, for example ``drop_path_rate=0.1``.
+        **arguments: timm's own, for example ``drop_path_rate=0.1``. With ``num_classes=512`` the features are those of
+            a linear layer of that width behind the network (LeJEPA's MINIMAL.md); tokens and maps are not to be had.
 
     Raises:
         ConfigError: Unknown name, argument or stem, or a size or weights that do not suit the network.
@@ -69,7 +72,7 @@ def timm_model(
     if "dynamic_img_size" in accepted:
         options["dynamic_img_size"] = True  # crops of several sizes in one batch
     if _wants_small(stem, name):
-        options.update(_small_timm(kind, name, image_size))
+        options.update(_small_timm(kind, name, image_size, stem))
     options.update(arguments)
     net = _build(timm.create_model, name, options)
     if drop_path_uniform:
@@ -77,16 +80,17 @@ def timm_model(
         use_uniform_drop_path(net, options.get("drop_path_rate", 0.0))
     origin = Origin("timm", name, options, in_channels, stem)
     reduction = max(info["reduction"] for info in net.feature_info) if getattr(net, "feature_info", None) else 32
-    if stem == "small" and kind is timm.models.ResNet:
-        use_small_stem(net, name)
+    if _wants_small(stem, name) and kind is timm.models.ResNet:
+        use_small_stem(net, name, PADDINGS[stem])
         reduction //= 4
-    backbone = _timm_wrapper(net)(
+    embedding = options["num_classes"]
+    backbone = (Backbone if embedding else _timm_wrapper(net))(
         net,
         origin,
-        out_features=net.head_hidden_size,
+        out_features=embedding or net.head_hidden_size,
         image_size=image_size,
         min_size=reduction,
-        classifier=_names(net.pretrained_cfg.get("classifier")),
+        classifier=() if embedding else _names(net.pretrained_cfg.get("classifier")),
         **_timm_sizes(net, image_size),
     )
     return _started(backbone, weights)
@@ -95,7 +99,7 @@ def timm_model(
 def torchvision_model(
     name: str,
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     **arguments: Any,
@@ -105,20 +109,22 @@ def torchvision_model(
     if name not in known:
         raise ConfigError(f"backbone.name={name}: torchvision has no such network; {nearest(name, known)}")
     kind, accepted = _signature(models.get_model_builder(name))
+    if "image_size" in accepted and not isinstance(image_size, int):
+        raise ConfigError(f"backbone.name={name} takes square images only; set data.image_size={max(image_size)}")
     options = {"image_size": image_size} if "image_size" in accepted else {}
     options.update(arguments)
     net = _build(models.get_model, name, options)
-    classifier, out_features = _drop_classifier(net, name)
+    classifier, out_features = drop_classifier(net, name)
     if in_channels != 3:
-        _replace_input(net, in_channels)
+        replace_input(net, in_channels)
     reduction = getattr(net, "patch_size", 32)
     if _wants_small(stem, name):
         if kind is not models.ResNet:
             raise _no_small_stem(name)
-        use_small_stem(net, name)
+        use_small_stem(net, name, PADDINGS[stem])
         reduction //= 4
     if split(net) is None and not hasattr(net, "image_size"):
-        _check_size(net, name, in_channels, image_size)
+        check_size(net, name, in_channels, image_size)
     backbone = (Backbone if split(net) is None else Staged)(
         net,
         Origin("torchvision", name, options, in_channels, stem),
@@ -133,7 +139,7 @@ def torchvision_model(
 
 def resnet18(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -146,20 +152,28 @@ def resnet18(
 
 def resnet50(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
+    last_stride: Literal[1, 2] | None = None,
     **arguments: Any,
 ) -> Backbone:
-    """torchvision's ResNet-50: 2048 features."""
+    """torchvision's ResNet-50: 2048 features.
+
+    Args:
+        last_stride: 1: the last stage does not halve the map (re-identification); None: 2.
+    """
     arguments["zero_init_residual"] = zero_init_residual
-    return torchvision_model("resnet50", in_channels, image_size, stem, weights, **arguments)
+    backbone = torchvision_model("resnet50", in_channels, image_size, stem, weights, **arguments)
+    if last_stride == 1:
+        keep_last_size(backbone.net)
+    return backbone
 
 
 def resnet50x2(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -192,6 +206,20 @@ def vit_base(
     return vit("vit_base_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
+def vit_large(
+    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ViT-L/16, https://arxiv.org/abs/2010.11929: 24 blocks, 16 heads, 1024 features."""
+    return vit("vit_large_patch16_224", in_channels, image_size, stem, weights, **arguments)
+
+
+def vit_huge(
+    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+) -> Backbone:
+    """ViT-H/14, https://arxiv.org/abs/2010.11929: 32 blocks, 16 heads, 1280 features."""
+    return vit("vit_huge_patch14_224", in_channels, image_size, stem, weights, **arguments)
+
+
 def vit(
     name: str,
     in_channels: Size = 3,
@@ -202,29 +230,34 @@ def vit(
     start: str = "timm",
     freeze_patch_embed: bool = False,
     interpolation: str = "timm",
+    patch_size: Size | None = None,
     **arguments: Any,
 ) -> Backbone:
-    """A plain vision transformer of timm, as in :func:`timm_model`, with the choices of MoCo v3 and MAE.
+    """A plain vision transformer of timm, as in :func:`timm_model`, with the choices of methods' authors.
 
     Args:
-        positions: ``learned``, or fixed and not trained: ``sincos`` (MoCo v3), ``sincos_mae`` (MAE and I-JEPA, whose
-            first half of the numbers is of the column).
-        start: ``timm``: truncated normal weights; ``xavier``: those of MoCo v3; ``mae``: those of MAE.
+        positions: ``learned``; fixed and not trained: ``sincos`` (MoCo v3), ``sincos_mae`` (MAE and I-JEPA, whose
+            first half of the numbers is of the column); ``relative``: none of the patches', a bias of attention that
+            all blocks share (SimMIM).
+        start: ``timm``: truncated normal weights; of the authors: ``xavier`` (MoCo v3), ``mae``, ``dino`` (and iBOT),
+            ``msn``, ``ijepa``, ``beit`` (SimMIM); see :mod:`ssl_zoo.backbones.starts`.
         freeze_patch_embed: The patch projection is not trained (MoCo v3, https://arxiv.org/abs/2104.02057, Sec. 4.3).
         interpolation: Of the positions for views of another size: ``timm``: bicubic with anti-aliasing; ``dino``: as
             the authors of DINO, iBOT and DINOv2 do it (:func:`ssl_zoo.backbones.vit.bicubic_positions`); ``msn``:
             bicubic without anti-aliasing.
+        patch_size: Side of a patch in pixels; None: the name's, or what ``stem`` says.
     """
     choices = (("positions", positions, POSITIONS), ("start", start, STARTS))
     for key, value, known in (*choices, ("interpolation", interpolation, INTERPOLATIONS)):
         if value not in known:
             raise ConfigError(f"backbone.{key}={value} of {name!r}: {nearest(value, known)}")
+    if patch_size is not None:
+        arguments["patch_size"] = patch_size
     backbone = timm_model(name, in_channels, image_size, stem, None, **arguments)
-    if start == "xavier":
-        use_xavier(backbone.net)
-    if start == "mae":
-        use_mae_start(backbone.net)
-    if positions != "learned":
+    STARTS[start](backbone.net)
+    if positions == "relative":
+        use_relative(backbone.net)
+    elif positions != "learned":
         use_sincos(backbone.net, columns_first=positions == "sincos_mae")
     if freeze_patch_embed:
         freeze_patches(backbone.net)
@@ -239,29 +272,14 @@ def convnext_tiny(
     return timm_model("convnext_tiny", in_channels, image_size, stem, weights, **arguments)
 
 
-def own_resnet(net: ResNet, origin: Origin, image_size: int, weights: str | None) -> Backbone:
+def own_resnet(net: ResNet, origin: Origin, image_size: Side, weights: str | None) -> Backbone:
     """Wrap our :class:`ResNet`, with the stem that ``origin`` names."""
     reduction = 2 ** (net.layers + 1)
     if _wants_small(origin.stem, origin.name):
-        use_small_stem(net, origin.name)
+        use_small_stem(net, origin.name, PADDINGS[origin.stem])
         reduction //= 4
     backbone = Staged(net, origin, net.out_features, image_size, min_size=reduction, classifier=("fc",))
     return _started(backbone, weights)
-
-
-def _check_size(net: nn.Module, name: str, in_channels: int, image_size: int) -> None:
-    """Networks that do not say their least size: their pooling may leave nothing of a small image (AlexNet, 32)."""
-    mode = net.training
-    try:
-        with torch.no_grad():
-            net.eval()(torch.zeros(1, in_channels, image_size, image_size))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"backbone.name={name}: cannot take images of {image_size} pixels ({reason}); set a larger data.image_size"
-        ) from None
-    finally:
-        net.train(mode)
 
 
 def _started(backbone: Backbone, weights: str | None) -> Backbone:
@@ -292,7 +310,7 @@ def _build(create: Callable[..., Any], name: str, options: dict[str, Any]) -> An
 def _wants_small(stem: str, name: str) -> bool:
     if stem not in STEMS:
         raise ConfigError(f"backbone.stem={stem} of {name!r}: {nearest(stem, STEMS)}")
-    return stem == "small"
+    return stem in PADDINGS
 
 
 def _no_small_stem(name: str) -> ConfigError:
@@ -302,10 +320,19 @@ def _no_small_stem(name: str) -> ConfigError:
     )
 
 
-def _small_timm(kind: Any, name: str, image_size: int) -> dict[str, int]:
+def no_padded_stem(name: str) -> ConfigError:
+    return ConfigError(
+        f"backbone.stem=small_padded pads the first convolution of a plain ResNet, which {name!r} is not; set "
+        "backbone.stem=small"
+    )
+
+
+def _small_timm(kind: Any, name: str, image_size: int, stem: str) -> dict[str, int]:
     """timm's own arguments for small images; a ResNet has none, its stem is replaced after building."""
     import timm
 
+    if stem != "small" and kind is not timm.models.ResNet:
+        raise no_padded_stem(name)
     if issubclass(kind, (timm.models.VisionTransformer, timm.models.Eva)):
         if image_size % SMALL_PATCHES:
             below = max(image_size - image_size % SMALL_PATCHES, SMALL_PATCHES)
@@ -355,29 +382,3 @@ def _timm_sizes(net: nn.Module, image_size: int) -> dict[str, int]:
 
 def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
-
-
-def _drop_classifier(net: nn.Module, name: str) -> tuple[str, int]:
-    """Replace the last linear layer by the identity; returns its name and its input width."""
-    linear = [(path, module) for path, module in net.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ConfigError(f"backbone {name!r} has no linear classifier to cut off; take a network that has one")
-    path, last = linear[-1]
-    net.set_submodule(path, nn.Identity())
-    return path, last.in_features
-
-
-def _replace_input(net: nn.Module, in_channels: int) -> None:
-    """Give the first convolution another number of channels (torchvision's networks take colour only)."""
-    path, old = next((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d))
-    conv = nn.Conv2d(
-        in_channels,
-        old.out_channels,
-        cast(Any, old.kernel_size),
-        cast(Any, old.stride),
-        cast(Any, old.padding),
-        bias=old.bias is not None,
-        device=old.weight.device,
-    )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    net.set_submodule(path, conv)

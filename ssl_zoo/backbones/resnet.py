@@ -21,9 +21,11 @@ class ResNet(nn.Module):
     Args:
         block: torchvision's ``BasicBlock`` or ``Bottleneck``.
         depths: Blocks per stage; stage i has ``width * 2**i`` planes.
-        width: Channels of the stem.
+        width: Planes of the first stage, and channels of the stem.
         in_channels: Channels of a view.
         zero_init_residual: Start each residual branch at zero (https://arxiv.org/abs/1706.02677, Sec. 5.1).
+        stem_width: Channels of the stem where they are not ``width`` (CMC: 64 before stages of half the width).
+        project_always: The first block of every stage projects its shortcut, also where nothing changes (Haiku's).
     """
 
     def __init__(
@@ -33,16 +35,19 @@ class ResNet(nn.Module):
         width: int = 64,
         in_channels: int = 3,
         zero_init_residual: bool = True,
+        stem_width: int | None = None,
+        project_always: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        channels, self.layers = stem_width or width, len(depths)
+        self.conv1 = nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        channels, self.layers = width, len(depths)
         for i, depth in enumerate(depths):
             planes = width * 2**i
-            self.add_module(f"layer{i + 1}", _stage(block, channels, planes, depth, stride=1 if i == 0 else 2))
+            stage = _stage(block, channels, planes, depth, 1 if i == 0 else 2, project_always)
+            self.add_module(f"layer{i + 1}", stage)
             channels = planes * block.expansion
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Identity()
@@ -66,18 +71,21 @@ class ResNet(nn.Module):
 
 
 def _stage(
-    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, depth: int, stride: int
+    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, depth: int, stride: int, project: bool
 ) -> nn.Sequential:
     out = planes * block.expansion
     shortcut = None
-    if stride != 1 or channels != out:
+    if project or stride != 1 or channels != out:
         shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
     rest = [block(out, planes) for _ in range(depth - 1)]
     return nn.Sequential(block(channels, planes, stride, shortcut), *rest)
 
 
-def use_small_stem(net: nn.Module, name: str) -> None:
+def use_small_stem(net: nn.Module, name: str, padding: int = 1) -> None:
     """In place: a 3 x 3 convolution of stride 1 and no max-pool, as SimCLR App. B.9 for CIFAR; the names stay.
+
+    Args:
+        padding: 2 makes maps of 34 x 34 from 32 x 32 pixels, as solo-learn's CIFAR runs (``solo/methods/base.py``).
 
     Raises:
         ConfigError: If the stem is not one convolution (the "deep" stems of timm's ResNet-C and -D).
@@ -88,6 +96,7 @@ def use_small_stem(net: nn.Module, name: str) -> None:
             f"backbone {name!r} has a stem of several convolutions, which backbone.stem=small cannot replace; "
             "set backbone.stem=standard or take a plain ResNet (resnet18, resnet50)"
         )
-    conv = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=False, device=old.weight.device)
+    device = old.weight.device
+    conv = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=padding, bias=False, device=device)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     net.conv1, net.maxpool = conv, nn.Identity()

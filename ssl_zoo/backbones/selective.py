@@ -11,7 +11,7 @@ from torchvision.models.resnet import Bottleneck
 
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.convnet import Staged
-from ssl_zoo.backbones.image import STEMS, own_resnet
+from ssl_zoo.backbones.image import STEMS, no_padded_stem, own_resnet
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest
@@ -69,6 +69,8 @@ def resnet_sk(
     if not selective:
         plain = ResNet(Bottleneck, DEPTHS[depth], 64 * width, in_channels, zero_init_residual)
         return own_resnet(plain, origin, image_size, weights)
+    if stem == "small_padded":
+        raise no_padded_stem("resnet_sk")
     net: Any = TimmResNet(
         _Block,  # type: ignore[arg-type]
         DEPTHS[depth],  # type: ignore[arg-type]

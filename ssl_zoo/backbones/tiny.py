@@ -10,11 +10,12 @@ from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.image import own_resnet, vit
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.ranges import Count, Size
+from ssl_zoo.sides import Side
 
 
 def resnet8(
     in_channels: Size = 3,
-    image_size: Size = 32,
+    image_size: Side = 32,
     stem: str = "small",
     weights: str | None = None,
     zero_init_residual: bool = True,

@@ -28,9 +28,11 @@ class SideBySide(nn.Module):
 
 
 class Towers(Backbone):
-    """Copies of one network, each of which sees its own channels of a view (CMC, https://arxiv.org/abs/1906.05849).
+    """Networks of one kind, each of which sees its own channels of a view (CMC, https://arxiv.org/abs/1906.05849).
 
-    Every tower starts as the given network, with the weights of its own channels in the first convolution.
+    The first tower starts as the given network, with the weights of its own channels in the first convolution. The
+    others have draws of their own, as the authors'; but all start as the given network where it starts from weights,
+    or was built by hand.
 
     Args:
         backbone: Network for all channels; not changed.
@@ -46,7 +48,8 @@ class Towers(Backbone):
         if not known or len(channels) < 2:
             raise ConfigError(f"method.channels={[list(group) for group in channels]}: wanted two lists or more of "
                               f"channels 0 to {count - 1} of the views, for L and ab [[0], [1, 2]]")
-        nets = [_narrowed(backbone, group) for group in channels]
+        drawn = backbone.again is not None and not backbone.pretrained
+        nets = [_narrowed(backbone.redrawn() if drawn and i else backbone, group) for i, group in enumerate(channels)]
         step = backbone.size_step
         super().__init__(
             SideBySide(nets, channels),

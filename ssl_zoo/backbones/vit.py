@@ -1,9 +1,8 @@
-"""Plain vision transformers of timm: class token, patch tokens, positions; and how MoCo v3 and MAE start them."""
+"""Plain vision transformers of timm: class token, patch tokens, positions."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -56,9 +55,9 @@ class ViT(Backbone):
         if keep is not None:
             kept = x[:, prefix:].gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
             x = torch.cat([x[:, :prefix], kept], dim=1)
-        outputs = []
+        bias, outputs = _bias(net, grid, keep), []
         for block in net.blocks:
-            x = block(x)
+            x = _through(block, x, bias)
             outputs.append(x)
         x = torch.cat([net.norm(output) for output in outputs[-layers:]], dim=-1)
         return Tokens(x[:, 0] if net.has_class_token else None, x[:, prefix:], grid)
@@ -78,11 +77,13 @@ class ViT(Backbone):
     def forward_attention(self, view: Tensor) -> Attention:
         net = cast(Any, self.net)
         x, grid = self._embed(view)
+        bias = _bias(net, grid)
         for block in net.blocks[:-1]:
-            x = block(x)
+            x = _through(block, x, bias)
         attend, x = net.blocks[-1].attn, net.blocks[-1].norm1(x)
         q, k, _ = attend.qkv(x).unflatten(-1, (3, attend.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, P + N, D]
         scores = attend.q_norm(q) * attend.scale @ attend.k_norm(k).transpose(-2, -1)
+        scores = scores if bias is None else scores + bias
         return Attention(scores.softmax(-1), net.num_prefix_tokens, grid)
 
     @property
@@ -106,11 +107,21 @@ class ViT(Backbone):
         if patch is not None and patch.ndim == 4 and patch.shape[2:] != own.shape[2:]:
             patch = resample_patch_embed(patch, list(own.shape[2:]))
             state = super().fit_weights({**state, "patch_embed.proj.weight": patch})
-        if positions is not None and positions.shape != net.pos_embed.shape:
+        if positions is not None and net.pos_embed is not None and positions.shape != net.pos_embed.shape:
             prefix = 0 if net.no_embed_class else net.num_prefix_tokens
             grid = list(net.patch_embed.grid_size)
             state["pos_embed"] = resample_abs_pos_embed(positions, grid, num_prefix_tokens=prefix)
         return state
+
+
+def _bias(net: Any, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor | None:
+    """What relative positions add to the scores of attention in every block, if the network has them."""
+    relative = getattr(net, "rel_pos_bias", None)
+    return None if relative is None else relative(grid, net.num_prefix_tokens, keep)
+
+
+def _through(block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+    return block(x) if bias is None else block(x, attn_mask=bias)
 
 
 def _replace(x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
@@ -159,52 +170,15 @@ def use_sincos(net: Any, columns_first: bool = False) -> None:
     net.pos_embed = nn.Parameter(torch.cat([positions.new_zeros(1, prefix, net.embed_dim), positions], 1), False)
 
 
-@torch.no_grad()
-def use_xavier(net: Any) -> None:
-    """In place: MoCo v3's start: Xavier-uniform layers (query, key and value are three matrices), biases 0.
-
-    The patch projection counts 3 input channels whatever it has, as in the authors' ``vits.py``.
-    """
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Linear):
-            out = module.out_features // 3 if name.endswith("qkv") else module.out_features
-            _uniform(module, module.in_features + out)
-    patch = net.patch_embed.proj
-    _uniform(patch, 3 * math.prod(patch.kernel_size) + net.embed_dim)
-
-
-@torch.no_grad()
-def use_mae_start(net: Any) -> None:
-    """In place: MAE's start (``models_mae.py``): Xavier-uniform layers, biases 0, a class token of deviation 0.02.
-
-    Unlike MoCo v3's, query, key and value are one matrix, and the bias of the patch projection stays as torch draws it.
-    """
-    start_linear(net)
-    nn.init.xavier_uniform_(net.patch_embed.proj.weight.flatten(1))
-    if net.cls_token is not None:
-        nn.init.normal_(net.cls_token, std=0.02)
-
-
-def start_linear(module: nn.Module) -> None:
-    """In place: Xavier-uniform weights and zero biases for every linear layer below ``module``."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def _uniform(layer: nn.Linear | nn.Conv2d, fans: int) -> None:
-    bound = math.sqrt(6.0 / fans)
-    nn.init.uniform_(layer.weight, -bound, bound)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-
-
 class _OwnPositions(VisionTransformer):
-    """Positions for views of another size by one of ``INTERPOLATIONS``."""
+    """Positions for views of another size by one of ``INTERPOLATIONS``, or relative ones."""
 
     interpolation = "timm"
+
+    def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        height, width = (side // patch for side, patch in zip(x.shape[2:], self.patch_embed.patch_size, strict=True))
+        bias = _bias(self, (height, width))
+        return super().forward_features(x, attn_mask if bias is None else bias, is_causal)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """``[B, h, w, F]`` -> ``[B, P + h * w, F]``."""

@@ -76,7 +76,8 @@ class Collapse(pl.Callback):
             count as collapsed.
         constant_below: ``collapse/std`` under which the output counts as constant.
         dead_above: Share of dimensions without any variation above which the features count as dead.
-        uniform_within: Relative distance of the loss from the method's ``uniform_loss`` (ln K) that counts as stuck.
+        uniform_within: Relative distance of the loss from the method's ``uniform_loss`` (ln K), or the one that it
+            reports for the batch, that counts as stuck.
         max_rows: Rows of the global batch that are read.
     """
 
@@ -128,7 +129,8 @@ class Collapse(pl.Callback):
         loss = told.get("loss")
         # Lightning hands out the loss divided by the number of micro-batches.
         loss = None if loss is None else float(loss) * trainer.accumulate_grad_batches
-        self._judge(dead, loss, method, len(features))
+        self._judge(dead, len(features))
+        self._judge_loss(loss, told.get("uniform_loss"), method.uniform_loss)
 
     @staticmethod
     @torch.no_grad()
@@ -189,13 +191,11 @@ class Collapse(pl.Callback):
             "raise their temperature"
         ), self.early_patience)  # fmt: skip
 
-    def _judge(self, dead: float, loss: float | None, method: Any, rows: int) -> None:
+    def _judge(self, dead: float, rows: int) -> None:
         std, rank = self.latest["collapse/std"], self.latest["collapse/rank"]
-        uniform = method.uniform_loss
         constant = std < self.constant_below
         # A batch of few rows has a low rank by itself.
         flat = not constant and (dead > self.dead_above or (rank < 2 and rows >= 16))
-        stuck = uniform is not None and loss is not None and abs(loss / uniform - 1) < self.uniform_within
         self._count("constant", constant, (
             f"every image gets the same output (collapse/std {std:.4f}, below {self.constant_below:g}). The loss no "
             "longer pushes images apart: lower the learning rate (optimizer.values.lr), lengthen the warm-up, raise "
@@ -205,11 +205,17 @@ class Collapse(pl.Callback):
             f"the features use few of their dimensions (effective rank {rank:.1f}, {dead:.0%} of the dimensions never "
             "vary). Lower the learning rate or raise weight decay, use stronger augmentation, and where the method "
             "has one raise the weight of its variance or decorrelation term"
-        ))
-        self._count("uniform", stuck, (
-            f"the loss stays at {loss if loss is not None else 0:.4f}, that of uniform assignments (ln K = "
-            f"{uniform or 0:.4f}): no cluster is told from another. Lower epsilon or the temperature of the "
-            "assignments, use fewer prototypes, freeze the prototypes for longer, or lower the learning rate"
+        ))  # fmt: skip
+
+    def _judge_loss(self, loss: float | None, of_batch: Tensor | None, of_method: float | None) -> None:
+        uniform = of_method if of_batch is None else float(of_batch)
+        if loss is None or uniform is None:
+            return
+        name = "ln K" if of_batch is None else "its parts at ln K"
+        self._count("uniform", abs(loss / uniform - 1) < self.uniform_within, (
+            f"the loss stays at {loss:.4f}, that of uniform assignments ({name} = {uniform:.4f}): no cluster is told "
+            "from another. Lower epsilon or the temperature of the assignments, use fewer prototypes, freeze the "
+            "prototypes for longer, or lower the learning rate"
         ))  # fmt: skip
 
     def _count(self, kind: str, seen: bool, words: str, patience: int | None = None) -> None:

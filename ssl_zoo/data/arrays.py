@@ -26,6 +26,7 @@ from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.fingerprint import Block, content, digest, numbers, sampled
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import Side, height_width, plain_side
 
 SHARE = 0.5  # of the memory of the machine that the images may take
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601-2, as Pillow's convert("L")
@@ -65,7 +66,7 @@ class Arrays:
         self.labels = labels
         self.classes = None if labels is None else classes
         self.channels = images.shape[1]
-        self.image_size: int | None = images.shape[-1]
+        self.image_size: Side | None = plain_side(images.shape[-2:])
         self.origin = origin
 
     def __len__(self) -> int:
@@ -87,41 +88,42 @@ class Arrays:
         return Arrays(self.images.to(device), labels, self.classes, self.origin)
 
 
-def resized(images: Tensor, labels: Tensor | None, classes: list[str], image_size: int, channels: int) -> Arrays:
+def resized(images: Tensor, labels: Tensor | None, classes: list[str], image_size: Side, channels: int) -> Arrays:
     """Stored images ``uint8 [N, C, H, W]`` at the size and with the channels that are asked for."""
     made = shaped(images, image_size, channels)
     return Arrays(made, labels, classes, None if made is images else sampled(images))
 
 
-def shaped(images: Tensor, image_size: int, channels: int) -> Tensor:
+def shaped(images: Tensor, image_size: Side, channels: int) -> Tensor:
     """``uint8 [N, C, H, W]`` at another size (bilinear, antialiased) and with 1 or 3 channels, in pieces of 4096."""
-    if images.shape[1] == channels and tuple(images.shape[-2:]) == (image_size, image_size):
+    if images.shape[1] == channels and tuple(images.shape[-2:]) == height_width(image_size):
         return images
     check_memory(len(images), image_size, channels)
     return torch.cat([_shaped(piece, image_size, channels) for piece in images.split(4096)])
 
 
-def check_memory(samples: int, image_size: int, channels: int) -> None:
+def check_memory(samples: int, image_size: Side, channels: int) -> None:
     """Raise the sentence about images that would fill this machine, before there are any."""
-    wanted, there = samples * channels * image_size**2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    height, width = height_width(image_size)
+    wanted, there = samples * channels * height * width, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > SHARE * there:
         raise ConfigError(
-            f"{samples:,} images of {image_size} x {image_size} pixels are {wanted / 2**30:,.1f} GiB, and this machine "
+            f"{samples:,} images of {height} x {width} pixels are {wanted / 2**30:,.1f} GiB, and this machine "
             f"has {there / 2**30:,.1f} GiB of memory; lower data.image_size or the number of samples"
         )
 
 
-def _shaped(images: Tensor, image_size: int, channels: int) -> Tensor:
+def _shaped(images: Tensor, image_size: Side, channels: int) -> Tensor:
     x = images.float()
     if x.shape[1] != channels:
         grey = x if x.shape[1] == 1 else torch.einsum("nchw,c->nhw", x, torch.tensor(LUMINANCE))[:, None]
         x = grey.expand(-1, channels, -1, -1)
-    if tuple(x.shape[-2:]) != (image_size, image_size):
-        x = F.interpolate(x, (image_size, image_size), mode="bilinear", antialias=True)
+    if tuple(x.shape[-2:]) != height_width(image_size):
+        x = F.interpolate(x, height_width(image_size), mode="bilinear", antialias=True)
     return x.round().clamp(0, 255).to(torch.uint8)
 
 
-def digits(image_size: int, channels: int, root: str | None = None, download: bool = False) -> Splits:
+def digits(image_size: Side, channels: int, root: str | None = None, download: bool = False) -> Splits:
     """The 1,797 handwritten digits of 8 x 8 pixels inside scikit-learn (UCI, test part of Alpaydin & Kaynak 1998).
 
     Every class is split 80/20 by a fixed permutation: 1,438 train, 359 validate. Nothing is downloaded.
@@ -143,7 +145,7 @@ def digits(image_size: int, channels: int, root: str | None = None, download: bo
     return Splits(*(resized(images[rows], labels[rows], names, image_size, channels) for rows in parts))
 
 
-def fashion_mnist(root: str, image_size: int, channels: int, download: bool = False) -> Splits:
+def fashion_mnist(root: str, image_size: Side, channels: int, download: bool = False) -> Splits:
     """Fashion-MNIST (https://arxiv.org/abs/1708.07747): 60,000 / 10,000 grey images of 28 x 28, ten classes."""
     names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
     found = _find(root, "FashionMNIST", ["FashionMNIST/raw", "."], _either("train-images-idx3-ubyte"), download)
@@ -155,22 +157,35 @@ def fashion_mnist(root: str, image_size: int, channels: int, download: bool = Fa
     return Splits(*splits)
 
 
-def cifar10(root: str, image_size: int, channels: int, download: bool = False) -> Splits:
-    """CIFAR-10 (Krizhevsky 2009): 50,000 / 10,000 colour images of 32 x 32, ten classes."""
+Cifar = Literal["train", "train+test"]
+
+
+def cifar10(root: str, image_size: Side, channels: int, download: bool = False, split: Cifar | None = None) -> Splits:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 / 10,000 colour images of 32 x 32, ten classes.
+
+    Args:
+        split: ``train+test``: train on both, and validate on nothing (methods that cluster both together); None: train.
+    """
     found = _find(root, "CIFAR10", ["cifar-10-batches-py", "."], ("data_batch_1",), download)
-    files = [[f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]]
-    return _cifar(found, files, b"labels", ("batches.meta", "label_names"), 10, image_size, channels)
+    parts = [[f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]]
+    return _cifar(found, _chosen(parts, split), b"labels", ("batches.meta", "label_names"), 10, image_size, channels)
 
 
-def cifar100(root: str, image_size: int, channels: int, download: bool = False) -> Splits:
+def cifar100(root: str, image_size: Side, channels: int, download: bool = False, split: Cifar | None = None) -> Splits:
     """CIFAR-100 (Krizhevsky 2009): 50,000 / 10,000 colour images of 32 x 32, a hundred fine classes."""
     found = _find(root, "CIFAR100", ["cifar-100-python", "."], ("train",), download)
-    return _cifar(found, [["train"], ["test"]], b"fine_labels", ("meta", "fine_label_names"), 100, image_size, channels)
+    parts, names = _chosen([["train"], ["test"]], split), ("meta", "fine_label_names")
+    return _cifar(found, parts, b"fine_labels", names, 100, image_size, channels)
+
+
+def _chosen(parts: list[list[str]], split: Cifar | None) -> list[list[str]]:
+    """Files to train on and, unless all are, to validate on."""
+    return [parts[0] + parts[1]] if split == "train+test" else parts
 
 
 def stl10(
     root: str,
-    image_size: int,
+    image_size: Side,
     channels: int,
     download: bool = False,
     split: Literal["train", "unlabeled", "train+unlabeled"] = "train+unlabeled",
@@ -288,7 +303,7 @@ def _cifar(
     key: bytes,
     meta: tuple[str, str],
     classes: int,
-    image_size: int,
+    image_size: Side,
     channels: int,
 ) -> Splits:
     names = [str(i) for i in range(classes)]
@@ -300,7 +315,7 @@ def _cifar(
         batches = [_cifar_file(folder / name, key, classes) for name in group]
         images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
         splits.append(resized(images, labels, names, image_size, channels))
-    return Splits(*splits)
+    return Splits(splits[0], splits[1] if len(splits) > 1 else None)
 
 
 def _cifar_file(path: Path, key: bytes, classes: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_zoo.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class DataInfo:
@@ -14,9 +16,17 @@ class DataInfo:
 
     samples: int  # training samples, after data.subset
     classes: int | None  # None: unlabelled
-    image_size: int
+    image_size: int | tuple[int, int]  # side of a square, or height and width
     channels: int
     batch_size: int  # rows of one micro-batch over all devices
+
+    @property
+    def side(self) -> int:
+        """Of square images; a ConfigError for others."""
+        if isinstance(self.image_size, int):
+            return self.image_size
+        raise ConfigError(f"this method works on square images, and data.image_size is {list(self.image_size)}; "
+                          f"set data.image_size={max(self.image_size)}")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ssl_zoo import distributed
 from ssl_zoo.augmentations.captured import CapturedViews
-from ssl_zoo.augmentations.rng import BatchRNG, stream_key
+from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data import fingerprint
 from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
@@ -23,6 +24,8 @@ from ssl_zoo.data.sampler import Groups, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
 from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.ranges import Size
+from ssl_zoo.sides import Side, height_width, plain_side
 
 PLACES = ("auto", "device", "worker")
 SMALL = 96  # pixels up to which a CPU makes views faster in batches than one by one
@@ -35,7 +38,7 @@ class DataModule(pl.LightningDataModule):
     Args:
         source: Called with ``root``, ``download``, ``image_size`` and ``channels``; gives the :class:`Splits`.
         batch_size: Samples per optimizer step over all devices.
-        image_size: Side of the views unless ``augmentation`` says otherwise.
+        image_size: Of the views unless ``augmentation`` says otherwise: side of a square, or height and width.
         channels: 1 or 3; samples are converted.
         augmentation: ``{views, eval, normalize, where}`` as ``conf/augmentation`` has it.
         seed: Of the order, the draws and the choice of labels.
@@ -53,13 +56,14 @@ class DataModule(pl.LightningDataModule):
         accumulate: Micro-batches per optimizer step.
         layout: What the check before the start looks for; not used here.
         changed: For the training command, not used here: whether a run may go on with other data than it began with.
+        epoch_steps: Optimizer steps of an epoch, whatever the number of samples; None: as many as they fill.
     """
 
     def __init__(
         self,
         source: Callable[..., Splits],
         batch_size: int,
-        image_size: int,
+        image_size: Side,
         channels: int,
         augmentation: Mapping[str, Any],
         seed: int = 0,
@@ -75,13 +79,15 @@ class DataModule(pl.LightningDataModule):
         drop_unlabelled: bool = False,
         pseudo_labels: str | None = None,
         changed: Literal["refuse", "accept"] = "refuse",
+        epoch_steps: Size | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
-        self.image_size = image_size
+        self.image_size = plain_side(image_size)
         self.channels = channels
         self.seed = seed
         self.accumulate = accumulate
+        self.epoch_steps = epoch_steps
         self.workers = workers
         self.where = augmentation.get("where", "auto")
         if self.where not in PLACES:
@@ -104,6 +110,7 @@ class DataModule(pl.LightningDataModule):
         self.captured = CapturedViews(self.views)
         self.eval_view, self._worker_eval_view = (self._eval_view(augmentation) for _ in range(2))
         self._check_cuts()
+        self._try_views()
         self._plan()  # a batch that cannot be made is an error now, not after the networks are built
         self._loader: TrainLoader | None = None
         self._position: dict[str, int] | None = None
@@ -114,7 +121,8 @@ class DataModule(pl.LightningDataModule):
 
     def _eval_view(self, augmentation: Mapping[str, Any]) -> EvalView:
         ops, normalize = augmentation["eval"]["ops"], augmentation.get("normalize")
-        return EvalView(ops, self.image_size, normalize, channels=self.channels)
+        size = augmentation["eval"].get("size") or self.image_size
+        return EvalView(ops, size, normalize, channels=self.channels)
 
     def _check_cuts(self) -> None:
         """Images of different sizes can be stacked only after something has cut them."""
@@ -128,9 +136,22 @@ class DataModule(pl.LightningDataModule):
                     "data set differ in size; put image/random_resized_crop or image/resize_center_crop first"
                 )
 
+    def _try_views(self) -> None:
+        """Operations that do not fit the images or one another say so now, on a black image, not at the first step."""
+        height, width = height_width(self.train.image_size or self.image_size)
+        image = torch.zeros(1, self.channels, height, width)
+        draw = Draw(stream_key(0, "try", 0), torch.zeros(1, dtype=torch.int64))
+        tries: dict[str, Callable[[], Any]]
+        tries = {"views": lambda: self.views(image, draw), "eval": lambda: self.eval_view(image)}
+        for name, made in tries.items():
+            try:
+                made()
+            except ValueError as error:
+                raise ConfigError(f"augmentation.{name}: {error}") from None
+
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
-        shards = self.train.shards
-        return Plan(len(self.train), self.batch_size, self.seed, self.accumulate, rank, world, device, shards)
+        sizes = len(self.train), self.batch_size, self.seed, self.accumulate
+        return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps)
 
     def _labelled(self, train: Part, fraction: float | None) -> Tensor | None:
         if fraction is None:
@@ -240,7 +261,7 @@ class DataModule(pl.LightningDataModule):
             return "auto: an accelerator always makes the views itself"
         if self.train.in_memory:
             return "auto: a CPU makes views of what lies in memory in batches"
-        size = f"{self.image_size} px is {'more than' if self._finish(place) else 'at most'} {SMALL}"
+        size = f"{max(height_width(self.image_size))} px is {'more than' if self._finish(place) else 'at most'} {SMALL}"
         return f"auto: {size}, where a CPU is faster {'image by image' if self._finish(place) else 'in batches'}"
 
     # Where things run: rules on the data and the device, never timings
@@ -253,7 +274,7 @@ class DataModule(pl.LightningDataModule):
     def _finish(self, device: torch.device) -> bool:
         """Whether workers make whole views; otherwise they crop at most."""
         if self.where == "auto":
-            return not self.train.in_memory and device.type == "cpu" and self.image_size > SMALL
+            return not self.train.in_memory and device.type == "cpu" and max(height_width(self.image_size)) > SMALL
         return self.where == "worker"
 
     def _batched(self, device: torch.device) -> bool:
@@ -268,7 +289,7 @@ class DataModule(pl.LightningDataModule):
         """Samples in memory on a GPU, if they take little of what is free there."""
         if device.type != "cuda":
             return part
-        size = len(part.source) * part.channels * (part.image_size or 0) ** 2
+        size = len(part.source) * part.channels * math.prod(height_width(part.image_size or 0))
         return part.to(device) if size <= RESIDENT * torch.cuda.mem_get_info(device)[0] else part
 
     # Loaders
@@ -276,6 +297,7 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         if self._loader is not None:
             return self._loader
+        self._check_accumulate()
         device = self._device()
         batched = self._batched(device)
         if batched:
@@ -290,6 +312,16 @@ class DataModule(pl.LightningDataModule):
         if self._position is not None:
             self._loader.load_state_dict(self._position)
         return self._loader
+
+    def _check_accumulate(self) -> None:
+        """A trainer of the user's own may add up other micro-batches than a step's samples were divided into."""
+        taken = self.accumulate if self.trainer is None else self.trainer.accumulate_grad_batches
+        if taken != self.accumulate:
+            raise ConfigError(
+                f"Trainer(accumulate_grad_batches={taken}) with data.accumulate={self.accumulate}: a step would have "
+                f"{self.batch_size // self.accumulate * taken} samples, and data.batch_size={self.batch_size}; "
+                f"set accumulate_grad_batches={self.accumulate}, or build the data with accumulate={taken}"
+            )
 
     def val_loader(self) -> EvalLoader | None:
         """Evaluation views of the validation samples; None without any."""

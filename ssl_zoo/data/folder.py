@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import files
+from ssl_zoo.data.chosen_files import chosen_files
 from ssl_zoo.data.decode import EXTENSIONS, Shrink, decode
 from ssl_zoo.data.fingerprint import chosen, digest, numbers, spread
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import Side
 
 INDEX_VERSION = 1
 CONTENTS, BEGINNING = 32, 1 << 16  # files that a fingerprint looks into, and how far
@@ -108,12 +110,13 @@ def _beginning(path: str) -> bytes:
 def folder(
     root: str | None,
     channels: int,
-    image_size: int,
+    image_size: Side,
     labels: Literal["auto", "folder", "none"] = "auto",
     max_damaged: int | None = None,
     cache: str | bool | None = None,
     draft: bool = True,
     download: bool = False,
+    files: str | None = None,
 ) -> Splits:
     """``root/train`` and ``root/val`` where they exist, else everything below ``root``.
 
@@ -127,9 +130,13 @@ def folder(
         cache: Folder for the list of files; None: ``~/.cache/ssl_zoo``; False: none.
         draft: Decode JPEG files that are more than four times as large as needed at 1/2, 1/4 or 1/8 of their size.
         download: Not possible for a folder.
+        files: A text file that lists the training files, one path below ``root`` or ``root/train`` a line, alone or
+            before a space and a label (ImageNet-LT); labels are those of the folders, and validated are images of
+            the classes in the list. None: all files.
 
     Raises:
-        ConfigError: No image, a class that only the validation set has, labels asked for where there are no folders.
+        ConfigError: No image, a class that only the validation set has, labels asked for where there are no folders, a
+            list that names what is not there.
     """
     if root is None:
         raise ConfigError("data.root is not set: wanted the folder that holds the images (or train/ and val/)")
@@ -145,12 +152,16 @@ def folder(
             f"data.root={root}: no image below {train_root} (looked for {' '.join(EXTENSIONS)}, in all sub-folders, "
             "in train/ if there is one)"
         )
+    if files is not None:
+        paths = chosen_files(files, paths, train_root)
     limit = max(100, len(paths) // 100) if max_damaged is None else max_damaged
     classes = _classes(paths, labels, train_root)
     train = Folder(train_root, paths, _labels(paths, classes), classes, channels, limit, draft)
     if classes is None or train_root == base or not (base / "val").is_dir():
         return Splits(train, None)
     val_paths = _listed(base / "val", cache)
+    if files is not None:
+        val_paths = [path for path in val_paths if _top(path) in classes]
     _check_val(base / "val", val_paths, classes)
     return Splits(train, Folder(base / "val", val_paths, _labels(val_paths, classes), classes, channels, limit, draft))
 

@@ -35,6 +35,7 @@ from ssl_zoo.data.decode import Shrink, decode
 from ssl_zoo.data.fingerprint import digest, numbers
 from ssl_zoo.data.source import DamagedFile, Splits
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import Side
 
 MAGIC = b"\x93SSLPACK"
 VERSION = 1
@@ -271,7 +272,7 @@ def _text_problem(text: Any, samples: int) -> str | None:
 def packed(
     root: str | None,
     channels: int,
-    image_size: int,
+    image_size: Side,
     labels: Literal["auto", "none"] = "auto",
     max_damaged: int | None = None,
     in_memory: Literal["auto"] | bool = "auto",

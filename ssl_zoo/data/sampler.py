@@ -126,20 +126,21 @@ def alternating_order(seed: int, epoch: int, groups: Groups, count: int) -> Tens
     return torch.stack(halves, dim=1).flatten()
 
 
-def balanced_order(groups: Groups, draws: np.random.RandomState) -> Tensor:
-    """As many positions as samples, each group as often as any other but for the cut at the end.
+def balanced_order(groups: Groups, draws: np.random.RandomState, length: int | None = None) -> Tensor:
+    """As many positions as samples (or ``length``), each group as often as any other but for the cut at the end.
 
-    ``UnifLabelSampler`` in util.py of facebookresearch/deepcluster: ``N // groups + 1`` of each, drawn with replacement
+    ``UnifLabelSampler`` in util.py of facebookresearch/deepcluster: ``length // groups + 1`` of each, drawn with replacement
     where the group has no more than that, then all of them shuffled. NumPy keeps this legacy stream for good.
     """
     number = _with_own(groups.number.cpu())
     members = number.argsort(stable=True).numpy()
     ends = number.unique(return_counts=True)[1].cumsum(0)[:-1].numpy()
-    share = len(members) // (len(ends) + 1) + 1
+    length = len(members) if length is None else length
+    share = length // (len(ends) + 1) + 1
     drawn = [draws.choice(part, share, replace=len(part) <= share) for part in np.split(members, ends)]
     order = np.concatenate(drawn)
     draws.shuffle(order)
-    return torch.from_numpy(order[: len(members)])
+    return torch.from_numpy(order[:length])
 
 
 def _with_own(number: Tensor) -> Tensor:
@@ -163,7 +164,8 @@ class Plan:
     Global micro-batch ``i`` of ``b`` rows is ``order[i * b : (i + 1) * b]``; rank ``r`` of ``W`` owns its contiguous
     rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped. The order is that of
     :func:`order`, of :func:`sharded_order` for a source with shards, of :func:`grouped_order`, or of
-    :func:`alternating_order` for groups of two domains.
+    :func:`alternating_order` for groups of two domains. A longer epoch reads the set several times, each time in
+    another order, and a batch never holds samples of two of these times.
 
     Args:
         samples: Size of the training set.
@@ -173,6 +175,7 @@ class Plan:
         rank, world: This process, of how many.
         device: Where the order is kept: where the samples are.
         shards: Which samples are stored together; None: nothing depends on it.
+        steps: Optimizer steps of an epoch; None: as many as the samples fill.
     """
 
     def __init__(
@@ -185,6 +188,7 @@ class Plan:
         world: int = 1,
         device: torch.device | str = "cpu",
         shards: Shards | None = None,
+        steps: int | None = None,
     ) -> None:
         parts = accumulate * world
         if batch_size % parts:
@@ -202,7 +206,8 @@ class Plan:
         self.seed = seed
         self.parts = parts
         self.rows = batch_size // accumulate  # of a global micro-batch
-        self.length = samples // batch_size * accumulate
+        self.whole = samples // batch_size * accumulate  # micro-batches that the samples fill
+        self.length = self.whole if steps is None else steps * accumulate
         share = self.rows // world
         self.first, self.share = rank * share, share
         self.device = torch.device(device)
@@ -263,12 +268,19 @@ class Plan:
         return self._order[1][slot : slot + self.share], slot
 
     def _epoch(self, epoch: int) -> Tensor:
+        times = -(-self.length // self.whole)
+        seeds = [self.seed, *(seed_of("again", self.seed, i) for i in range(1, times))]
+        return torch.cat([self._once(seed, epoch) for seed in seeds])[: self.rows * self.length]
+
+    def _once(self, seed: int, epoch: int) -> Tensor:
+        """The set, or as much of it as an epoch reads, in whole batches."""
+        length = min(self.length, self.whole)
         if self.groups is not None:
             ordered = grouped_order if self.groups.domain is None else alternating_order
-            return ordered(self.seed, epoch, self.groups, self.rows * self.length)
+            return ordered(seed, epoch, self.groups, self.rows * length)
         if self.shards is None:
-            return order(self.seed, epoch, self.samples)
-        return sharded_order(self.seed, epoch, self.shards, self.rows, self.length)
+            return order(seed, epoch, self.samples)[: self.rows * length]
+        return sharded_order(seed, epoch, self.shards, self.rows, length)
 
     def requests(self, epoch: int, micro: int) -> Iterator[Request]:
         """All micro-batches from a position on, through all epochs: workers go on while the trainer evaluates."""

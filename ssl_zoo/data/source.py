@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.data.fingerprint import digest, numbers, of
+from ssl_zoo.sides import Side
 
 
 class DamagedFile(Exception):
@@ -47,7 +48,7 @@ class Source(Protocol):
     labels: Tensor | None
     classes: list[str] | None
     channels: int
-    image_size: int | None  # None: images differ
+    image_size: Side | None  # None: images differ
     in_memory: bool  # True: fetch() is cheap and batched; False: load() decodes a file
     damage_limit: int  # so many different damaged files end the run
 

@@ -33,6 +33,7 @@ from ssl_zoo.data.fingerprint import digest, numbers
 from ssl_zoo.data.source import DamagedFile, Shards, Source, Splits
 from ssl_zoo.data.splits import fixed_permutation
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.sides import Side
 
 LABELS, CLASSES = "labels.npy", "classes.json"
 
@@ -40,7 +41,7 @@ LABELS, CLASSES = "labels.npy", "classes.json"
 def stream(
     root: str | None,
     channels: int,
-    image_size: int,
+    image_size: Side,
     labels: Literal["auto", "none"] = "auto",
     max_damaged: int | None = None,
     cache: str | None = None,

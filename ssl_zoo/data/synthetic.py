@@ -10,10 +10,11 @@ from ssl_zoo.data.arrays import Arrays, check_memory
 from ssl_zoo.data.source import Splits
 from ssl_zoo.data.splits import seed_of
 from ssl_zoo.ranges import Count, NonNegative, Size
+from ssl_zoo.sides import Side, height_width, plain_side
 
 
 def synthetic(
-    image_size: int,
+    image_size: Side,
     channels: int,
     samples: Size = 1024,
     val_samples: Count = 256,
@@ -34,14 +35,15 @@ def synthetic(
     kinds = 4 if classes is None else classes
     generator = torch.Generator().manual_seed(seed_of("patterns", seed))
     coarse = torch.rand(kinds, channels, 4, 4, generator=generator)
-    patterns = F.interpolate(coarse, (image_size, image_size), mode="bicubic")
+    patterns = F.interpolate(coarse, height_width(image_size), mode="bicubic")
     names = [f"pattern_{i}" for i in range(kinds)]
 
     def draw(n: int, name: str) -> Arrays:
         labels = torch.arange(n) % kinds
         pieces = enumerate(labels.split(1024))
         images = torch.cat([_noisy(patterns, piece, noise, seed_of(name, seed, i)) for i, piece in pieces])
-        drawn = f"{name} {n} {kinds} {float(noise)!r} {seed} {channels} x {image_size}"  # all that decides the pixels
+        # All that decides the pixels.
+        drawn = f"{name} {n} {kinds} {float(noise)!r} {seed} {channels} x {plain_side(image_size)}"
         return Arrays(images, None if classes is None else labels, names, drawn)
 
     train = draw(samples, "train")

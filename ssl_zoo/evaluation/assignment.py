@@ -41,8 +41,9 @@ def evaluate(judged: Judged, split: str = "both") -> dict[str, Any]:
         )
     if split not in SPLITS:
         raise ConfigError(f"protocol.split={split}: wanted one of {', '.join(SPLITS)}")
-    parts = dict(zip(("train", "test"), loaders(judged.datamodule), strict=True))
-    names = ("train", "test") if split == "both" else (split,)
+    parts = dict(zip(("train", "test"), loaders(judged.datamodule, validated=split == "test"), strict=True))
+    both = [name for name, part in parts.items() if part is not None]  # data.source.split=train+test leaves no test
+    names = both if split == "both" else [split]
     found = {name: labelled(*extract(Assigned(method), parts[name], judged.device)[:2]) for name in names}
     clusters, labels = (torch.cat([part[i] for part in found.values()]) for i in range(2))
     clusters = clusters[:, 0].long()

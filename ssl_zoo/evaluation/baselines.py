@@ -27,12 +27,13 @@ class Pixels(nn.Module):
         return small.flatten(1)
 
 
-def loaders(datamodule: Any, samples: int | None = None) -> tuple[Any, Any]:
+def loaders(datamodule: Any, samples: int | None = None, validated: bool = True) -> tuple[Any, Any]:
     """Evaluation loaders of the training set, labelled samples only, and of the validation set.
 
     Args:
         datamodule: As built.
         samples: Training samples at most, a fixed class-balanced choice; None: all.
+        validated: Whether there must be a validation set; otherwise its loader may be None.
 
     Raises:
         ConfigError: If the data has no labels or no validation set, with the option that gives one.
@@ -41,7 +42,7 @@ def loaders(datamodule: Any, samples: int | None = None) -> tuple[Any, Any]:
     if datamodule.info.classes is None or labels is None:
         raise ConfigError("evaluation needs labels and this data has none; choose labelled data with data=NAME")
     test = datamodule.val_loader()
-    if test is None:
+    if test is None and validated:
         raise ConfigError("evaluation needs a validation set and this data has none; data.val_fraction=0.1 makes one")
     return datamodule.train_eval_loader(balanced_rows(labels, samples or len(labels))), test
 

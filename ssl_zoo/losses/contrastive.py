@@ -49,6 +49,7 @@ def decoupled(
     temperature: float,
     sigma: float | None = None,
     leak: float | None = None,
+    apart: bool = False,
     chunk: int | None = None,
 ) -> Tensor:
     """DCL and DCLW, eq. 6 and 7 of https://arxiv.org/abs/2110.06848: NT-Xent without the positive in the denominator.
@@ -59,13 +60,19 @@ def decoupled(
             with gradient (DCLW, 0.5); None: all 1 (DCL).
         leak: Leave the anchor and its positive in the denominator with this log-weight, as the code named below does
             with log(1e-45) = -103.6, which shows at temperatures of a hundredth; None: leave them out.
+        apart: The negatives of either view have a log-sum-exp of their own, and the two are added, as ``DCLLoss`` of
+            lightly@e8d317f does (``lightly/loss/dcl_loss.py``), which takes the positive out for good.
 
     Returns:
         Mean over the ``2B`` anchors, in nats; may be negative. Half of ``DCL(z1, z2) + DCL(z2, z1)``, what
         raminnakhli/Decoupled-Contrastive-Learning@0b9b76d minimises.
     """
     both = _Both(a, b, keys_a, keys_b, offset, "decoupled")
-    others = log_sum_exp(both.anchors, both.keys, temperature, torch.cat([both.own, both.partner], 1), chunk)
+    if apart:
+        of_views = [log_sum_exp(both.anchors, keys, temperature, both.sample, chunk) for keys in (keys_a, keys_b)]
+        others = of_views[0] + of_views[1]
+    else:
+        others = log_sum_exp(both.anchors, both.keys, temperature, torch.cat([both.own, both.partner], 1), chunk)
     if leak is not None:
         own = _pairs(both.anchors, both.anchors) / temperature
         others = torch.logaddexp(others, leak + torch.logaddexp(own, both.similarity / temperature))
@@ -126,6 +133,7 @@ class _Both:
         # One process: the anchors are the keys, and the same tensor says so to log_sum_exp.
         self.keys = self.anchors if keys_a is a and keys_b is b else torch.cat([keys_a, keys_b])  # [2N, D]
         row = torch.arange(offset, offset + len(a), device=a.device)
+        self.sample = row.repeat(2)[:, None]  # [2B, 1] where it is among the keys of either view
         self.own = torch.cat([row, row + n])[:, None]  # [2B, 1] where the anchors are among the keys
         self.partner = torch.cat([row + n, row])[:, None]  # [2B, 1] and their positives
         self.similarity = torch.cat([_pairs(a, keys_b[offset:]), _pairs(b, keys_a[offset:])])  # [2B]

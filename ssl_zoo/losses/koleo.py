@@ -12,6 +12,7 @@ EPS = 1e-8
 
 
 @torch.no_grad()
+@full_precision
 def nearest_rows(unit: Tensor) -> Tensor:
     """For each row of ``[N, D]`` unit vectors the index of the other row that is most alike: ``[N]`` int64."""
     similarity = unit @ unit.T  # [N, N]
@@ -19,14 +20,15 @@ def nearest_rows(unit: Tensor) -> Tensor:
 
 
 @full_precision
-def koleo(x: Tensor) -> Tensor:
+def koleo(x: Tensor, eps: float = EPS) -> Tensor:
     """``-mean log |x_i - nearest(x_i)|`` of unit vectors: https://arxiv.org/abs/1806.03198 (eq. 3).
 
     As ``KoLeoLoss`` in dinov2/loss/koleo_loss.py of facebookresearch/dinov2@b8931f7: the nearest by inner product, a
-    gradient to both ends of each distance, 1e-8 added to every coordinate of the difference and to the distance.
+    gradient to both ends of each distance, ``eps`` added to every coordinate of the difference and to the distance.
 
     Args:
         x: ``[N, D]`` features of any length; the crops of one image must not meet in it, since they shall be alike.
+        eps: Keeps distances above 0.
 
     Returns:
         Mean over the rows, in nats; large where two rows coincide.
@@ -36,6 +38,6 @@ def koleo(x: Tensor) -> Tensor:
     """
     if len(x) < 2:
         raise ValueError(f"koleo: wants at least 2 rows, because each needs a neighbour; got {len(x)}")
-    unit = F.normalize(x, dim=1, eps=EPS)
-    distance = F.pairwise_distance(unit, unit[nearest_rows(unit)], eps=EPS)  # [N]
-    return -(distance + EPS).log().mean()
+    unit = F.normalize(x, dim=1, eps=eps)
+    distance = F.pairwise_distance(unit, unit[nearest_rows(unit)], eps=eps)  # [N]
+    return -(distance + eps).log().mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -78,3 +79,18 @@ def masked_distillation(
     """
     log_p = F.log_softmax(student / student_temperature, dim=1)
     return -((targets.detach() * log_p).sum(1) / counts).sum() / images
+
+
+def uniform_distillation(counts: Tensor, images: int, outputs: Sequence[int], weights: Sequence[float]) -> Tensor:
+    """Both losses when the student's scores are all equal: ln K for class tokens, and for crops that hide patches.
+
+    Args:
+        counts, images: As in :func:`masked_distillation`.
+        outputs: Scores K of class tokens and of patches.
+        weights: Of the two losses.
+
+    Returns:
+        The weighted sum, in nats; 1.5 ln K where half of the crops hide patches and weights are 1.
+    """
+    of_class, of_patches = (weight * math.log(k) for weight, k in zip(weights, outputs, strict=True))
+    return of_class + of_patches * (1 / counts).sum() / images

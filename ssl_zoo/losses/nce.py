@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ssl_zoo.losses.chunked import log_sum_exp
-from ssl_zoo.losses.precision import full_precision
+from ssl_zoo.losses.precision import autocast_off, full_precision, promoted
 
 EPS = 1e-7  # of both denominators, ``NCECriterion.py`` of zhirongw/lemniscate.pytorch@f7cfe29
 PICKED = 2**24  # numbers of picked rows held at a time, 64 MB in float32
@@ -31,9 +31,8 @@ def picked_scores(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
     Returns:
         ``[B, M]`` in float32 or better, differentiable once in ``queries``.
     """
-    queries = queries.float() if queries.dtype in (torch.float16, torch.bfloat16) else queries
-    with torch.autocast(queries.device.type, enabled=False):
-        return _Picked.apply(queries, keys.detach(), rows)
+    with autocast_off():
+        return _Picked.apply(promoted(queries), keys.detach(), rows)
 
 
 def _parts(rows: Tensor, dim: int) -> Iterator[slice]:

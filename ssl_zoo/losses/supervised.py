@@ -46,6 +46,23 @@ def sup_con(
     return loss.mean() * (temperature / base_temperature)
 
 
+@full_precision
+def sup_con_inside(anchors: Tensor, keys: Tensor, own: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """SupCon with the sum over positives inside the logarithm: eq. 3 (L_in) of https://arxiv.org/abs/2004.11362.
+
+    As ``simclr_loss_func`` of solo-learn (``solo/losses/simclr.py``), which adds up the positives where the paper
+    averages them. Arguments as of :func:`sup_con`; the matrix of pairs ``[A, K]`` is held.
+
+    Returns:
+        Mean over the anchors, those without a positive counted with 0, in nats.
+    """
+    logits = (anchors @ keys.T / temperature).scatter(1, own[:, None], -torch.inf)  # [A, K]
+    partner = (labels[own][:, None] == labels[None]).scatter(1, own[:, None], False)  # [A, K]
+    known = partner.any(1)
+    positives = torch.where(partner | ~known[:, None], logits, -torch.inf)  # of an anchor without a positive: all
+    return (logits.logsumexp(1) - positives.logsumexp(1)).mean()
+
+
 def _by_label(keys: Tensor, own: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """``[A, D]`` sum and ``[A]`` number of each anchor's positives, without waiting for the device."""
     # Any number for each label, equal for equal labels, below K: where it begins among the sorted ones.

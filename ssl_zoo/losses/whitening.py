@@ -62,6 +62,7 @@ def whitened_mse(
     sub_batch: int,
     shrinkage: float = 0.0,
     euclidean: bool = False,
+    one_sided: bool = False,
 ) -> Tensor:
     """W-MSE, eq. 4 of https://arxiv.org/abs/2007.06346: distances between whitened views, no negatives needed.
 
@@ -74,6 +75,7 @@ def whitened_mse(
         sub_batch: Rows that are whitened together; divides ``N``, twice ``D`` in the paper.
         shrinkage: As in :func:`whiten`.
         euclidean: Mean squared difference of the whitened entries; otherwise ``2 - 2 cos`` of the whitened rows.
+        one_sided: No gradient through the second view of a pair (``solo/losses/wmse.py`` of solo-learn).
 
     Returns:
         Mean over rounds, pairs of views and rows; about 2 for unrelated views.
@@ -92,6 +94,7 @@ def whitened_mse(
     for order in permutations:
         z = [whiten(view[order].unflatten(0, (-1, sub_batch)), shrinkage) for view in views]  # V x [N / s, s, D]
         z = z if euclidean else [F.normalize(x, dim=-1) for x in z]
-        losses += [(a - b).square() for a, b in combinations(z, 2)]  # rounds * pairs x [N / s, s, D]
+        pairs = [(a, b.detach() if one_sided else b) for a, b in combinations(z, 2)]
+        losses += [(a - b).square() for a, b in pairs]  # rounds * pairs x [N / s, s, D]
     distances = torch.stack(losses)
     return distances.mean() if euclidean else distances.sum(-1).mean()

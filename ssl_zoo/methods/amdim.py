@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ssl_zoo.augmentations.rng import BatchRNG
+from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.levels import vector_and_maps, widths_of
 from ssl_zoo.data.batch import Batch, DataInfo
@@ -38,13 +39,14 @@ class AMDIM(Method):
         grids: Largest side of the map of each layer; null: as it is.
         comparisons: Pairs of levels (source, target).
         clip, penalty: Soft limit of the scores (null: none), and the weight of their mean square before it.
-        classifiers: Train the authors' two classifiers on detached features inside the method (without their dropout);
-            needs labels. The zoo's probes do without.
+        classifiers: Train the authors' two on detached features (without dropout); needs labels, unlike our probes.
 
     Raises:
         ConfigError: If the backbone has neither maps nor tokens.
         ValueError: If levels are compared that do not exist, or classifiers have no labels.
     """
+
+    compares = "batch"
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class AMDIM(Method):
                 f"method.layers={self.layers}, method.grids={self.grids}, method.comparisons={self.comparisons}: "
                 f"wanted a grid for each layer, and comparisons of the levels 0 (the whole) to {len(self.layers)}"
             )
-        widths = widths_of(backbone, data_info.channels, data_info.image_size, self.layers, self.used)
+        widths = widths_of(backbone, data_info.channels, data_info.side, self.layers, self.used)
         self.blocks = nn.ModuleDict({str(level): block(widths[level]) for level in self.used})
         self.limit, self.penalty = clip, penalty
         self.classifiers = nn.ModuleList()
@@ -98,7 +100,7 @@ class AMDIM(Method):
             penalties += [penalty for _, penalty in found]
         terms["penalty"] = torch.stack(penalties).sum() / 2
         if len(self.classifiers):
-            terms["classifiers"] = self.classify(torch.cat(h).detach(), batch.label)
+            terms["classifiers"] = self.classify([x.detach() for x in h], batch.label)
         return {"loss": torch.stack(list(terms.values())).sum(), "features": h[0], **terms}
 
     def vector(self, level: Tensor, rng: BatchRNG, name: str) -> Tensor:
@@ -109,10 +111,10 @@ class AMDIM(Method):
         drawn = rng.sample(name).integers("place", places.shape[2])                  # [B]
         return places[torch.arange(len(places), device=places.device), :, drawn]
 
-    def classify(self, h: Tensor, label: Tensor | None) -> Tensor:
+    def classify(self, h: Sequence[Tensor], label: Tensor | None) -> Tensor:
         assert label is not None  # the data has classes
-        losses = [clipped_cross_entropy(classifier(h), label.repeat(2)) for classifier in self.classifiers]
-        return torch.stack(losses).sum()
+        logits = [torch.cat(concat(classifier, h)) for classifier in self.classifiers]       # 2 x [2B, classes]
+        return torch.stack([clipped_cross_entropy(x, label.repeat(2)) for x in logits]).sum()
 
 
 def _at_most(x: Tensor, side: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -11,8 +12,12 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import rank
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.features import extract
+from ssl_zoo.losses.precision import promoted
 from ssl_zoo.methods.scalars import Scalars
+from ssl_zoo.modules.float32 import Float32State, norms_in_float32
+from ssl_zoo.modules.memory_layout import channels_last
 from ssl_zoo.modules.queue import Staged
 from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.optim.lengths import total_steps
@@ -20,12 +25,15 @@ from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress
 from ssl_zoo.seeding import seed_generators
 
+Compared = Literal["batch", "process"]
 
-class Method(pl.LightningModule):
+
+class Method(Float32State, pl.LightningModule):
     """Base of all methods: subclasses write :meth:`training_loss` and, where they need them, the two step hooks.
 
     A method builds its state in ``__init__``, never logs, never talks to ``torch.distributed`` except through the
-    words of :mod:`ssl_zoo.distributed`, and draws its random numbers from ``batch.rng``.
+    words of :mod:`ssl_zoo.distributed`, and draws its random numbers from ``batch.rng``. Its own buffers and all batch
+    norms keep float32 where the networks are cast to half precision.
 
     Args:
         backbone: Encoder with ``out_features``; what is evaluated and exported unless :attr:`encoder` says otherwise.
@@ -37,7 +45,12 @@ class Method(pl.LightningModule):
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
     rows_of_samples: bool = False  # the state has a row for each training sample, which no other data may take over
-    uniform_loss: float | None = None  # the loss of uniform assignments (ln K), by which the monitor names a collapse
+    # Whose samples the loss compares with one another, of which a batch of one has none: of a micro-batch over all
+    # devices, or of a process.
+    compares: Compared | None = None
+    # The loss of uniform assignments (ln K), by which the monitor names a collapse; where it depends on the batch,
+    # training_loss reports it under this name.
+    uniform_loss: float | None = None
     data_info: DataInfo  # set by build_method
 
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe) -> None:
@@ -51,10 +64,16 @@ class Method(pl.LightningModule):
         self.clip: Clip | None = None
         self.metrics: dict[str, float] = {}  # the latest values, for the progress bar and the table at the end
         self._bound: BoundRecipe | None = None
+        self._batch_size: int | None = None  # samples of a step over all devices, as bound
         self._scalars = Scalars()
         self._noted: tuple[int, int] | None = None  # the last micro-batch whose scalars were taken up
 
     # What a method writes
+
+    @classmethod
+    def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:
+        """The sentence about a setting of the method that does not go with ``augmentation.views``, before the start."""
+        return None
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``{"loss": scalar, "features": [B, F] for probes (optional), **scalars to log}``."""
@@ -82,7 +101,7 @@ class Method(pl.LightningModule):
         bound = self.recipe.bind(self.named_parameters(), batch_size, fused)
         # torch calls the hook after every step that was taken: a gradient scaler that skips one does not come here.
         bound.optimizer.register_step_post_hook(lambda *_: self._stepped())
-        self._bound = bound
+        self._bound, self._batch_size = bound, batch_size
         return bound
 
     @property
@@ -91,10 +110,20 @@ class Method(pl.LightningModule):
             raise RuntimeError("the optimizer is not built yet: call method.bind(batch_size) first")
         return self._bound
 
+    def configure_model(self) -> None:
+        """Before every fit: the layout decides in which order numbers are summed, whoever has made the trainer."""
+        channels_last(self, self.trainer.strategy.root_device)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        if self._bound is None:
-            self.bind(self.trainer.datamodule.batch_size)  # type: ignore[attr-defined]
-        return self.bound.optimizer
+        """Bind anew for every fit: the trainer knows the data and the precision, whoever has made it."""
+        batch_size = getattr(self.trainer.datamodule, "batch_size", self._batch_size)  # type: ignore[attr-defined]
+        if batch_size is None:
+            raise ConfigError("fit(method) wants to know the samples of a step over all devices: give it a datamodule "
+                              "with batch_size, or call method.bind(batch_size) before")
+        # With a gradient scaler a fused step unscales by itself: clipping would see scaled gradients, and a step that
+        # the scaler skips would count as taken.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return self.bind(batch_size, fused=not scaled).optimizer
 
     def begin_micro_batch(self, first: bool) -> None:
         """Before the forward of a micro-batch; ``first`` of its optimizer step."""
@@ -128,11 +157,20 @@ class Method(pl.LightningModule):
             if isinstance(module, Staged):
                 module.commit()
 
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip as ``trainer.clip`` says, then drop the gradients of what is frozen, as DINO's authors order it."""
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as ``trainer.clip`` says, or a trainer of the user's own; then drop the gradients of what is frozen, as
+        DINO's authors order it."""
         if self.clip:
             self.clip(self.named_parameters())
+        if gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self.bound.freeze(self.progress)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        with norms_in_float32(self):
+            return super()._apply(fn, recurse)
 
     def _stepped(self) -> None:
         self.after_step()
@@ -175,4 +213,4 @@ class Method(pl.LightningModule):
             ``[samples, ...]`` ordered by index, on the CPU, the same on every rank.
         """
         loader = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
-        return extract(module, loader, self.device, lambda view: module(view.to(self.dtype))).features
+        return extract(module, loader, self.device, lambda view: promoted(module(view.to(self.dtype)))).features

@@ -22,7 +22,8 @@ class BYOL(Method):
         projector, predictor: 4096-256 with batch norm in the hidden layer; ``norm=layer`` or ``none`` and a backbone
             without batch norm are those of https://arxiv.org/abs/2010.10241. Without a predictor (None) it collapses.
         momentum: Of the teacher; updated after the optimizer's step, from the new weights.
-        redraw_teacher: Start the teacher from other random weights than the student's, as the authors' code does.
+        redraw_teacher: Start the teacher from random weights of its own, as the authors' code does. A student that
+            starts from weights (``backbone.weights``) has a teacher equal to it all the same.
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class BYOL(Method):
         self.projector = projector(backbone.out_features)
         self.predictor = nn.Identity() if predictor is None else predictor(self.projector.out_features)
         same_width(self.projector, self.projector if predictor is None else self.predictor)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector), reinit=redraw_teacher)
+        teacher = nn.Sequential(backbone, self.projector)
+        if redraw_teacher and not backbone.pretrained:
+            teacher = nn.Sequential(backbone.redrawn(), projector(backbone.out_features))
+        self.teacher = EMA(teacher)
         self.momentum = momentum
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

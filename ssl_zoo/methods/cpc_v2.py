@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.augmentations.image.patches import PatchGrid
 from ssl_zoo.augmentations.rng import Draw
+from ssl_zoo.backbones.apply import tiled
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
@@ -61,7 +62,7 @@ class CPCv2(Method):
         super().__init__(backbone, optimizer)
         if weighting not in ("nested", "equal"):
             raise ValueError(f"method.weighting={weighting}: {nearest(weighting, ('nested', 'equal'))}")
-        size = data_info.image_size
+        size = data_info.side
         self.side = max(round(patch * size), 1)
         rows = (size - self.side) // max(self.side // 2, 1) + 1
         if rows <= FIRST:
@@ -77,7 +78,7 @@ class CPCv2(Method):
         """Features of the patches ``[B, P, C, s, s]``, or of an image ``[B, C, H, W]``: ``[B, F, G, G]``."""
         patches = view if view.ndim == 5 else PatchGrid(self.side)(view, Draw(0, None))
         rows = round(patches.shape[1] ** 0.5)
-        h = self.backbone(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])     # [B, P, F]
+        h = tiled(self.backbone, patches)                                            # [B, P, F]
         return h.mT.unflatten(2, (rows, rows))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -30,9 +30,11 @@ class DCL(SimCLR):
         leak: Log-weight of what is taken out of the denominator, -103.616 = ln(1e-45) in that code; None: 0.
         sum_directions: Twice the mean over all 2B anchors, as that code.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
+        apart: A log-sum-exp for the negatives of either view (lightly's run); None: one for all. Not with ``leak``.
+        views_together: Whether batch norm sees both views at once (lightly's run); None: as in that code.
     """
 
-    passes = staticmethod(per_view)  # batch norm sees each view alone, as in that code
+    authors_pass = staticmethod(per_view)  # batch norm sees each view alone, as in that code
 
     def __init__(
         self,
@@ -44,13 +46,19 @@ class DCL(SimCLR):
         leak: float | None = None,
         sum_directions: bool = True,
         grad_cache: Size = 1,
+        apart: bool | None = None,
+        views_together: bool | None = None,
     ) -> None:
-        super().__init__(backbone, optimizer, projector, temperature, sum_directions, grad_cache)
+        super().__init__(backbone, optimizer, projector, temperature, sum_directions, grad_cache, views_together)
         self.sigma = sigma
         self.leak = leak
+        if apart and leak is not None:
+            raise ValueError("method.apart=true takes the positive out for good, and method.leak leaves it in; set one")
+        self.apart = bool(apart)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], 2 x [B, D]
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
-        loss = decoupled(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature, self.sigma, self.leak)
+        options = self.temperature, self.sigma, self.leak, self.apart
+        loss = decoupled(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), *options)
         return {"loss": 2 * loss if self.sum_directions else loss, "features": h}

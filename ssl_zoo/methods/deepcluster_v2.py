@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, sum_over_ranks, world_size
@@ -38,8 +38,7 @@ class DeepClusterV2(Method):
 
     The authors' processes hold a part of the memory each and add up its sums, which is one clustering of all rows, as
     here; only its start is drawn from rows of their first process. They divide the loss by their own labelled samples,
-    which ``scope: rank`` does too. The first banks hold evaluation views in eval mode, where the authors' hold crops in
-    training mode.
+    which ``scope: rank`` does too. The first banks hold evaluation views in eval mode, theirs crops in training mode.
 
     Args:
         projector: Two layers with batch norm.
@@ -49,6 +48,7 @@ class DeepClusterV2(Method):
         banks: Global views whose embeddings are remembered (``crops_for_assign``).
         bank_dtype: float32, float16 or bfloat16.
         scope: Over whose labelled samples the loss is a mean: ``global`` or ``rank``.
+        views_together: Whether batch norm sees all views at once; None: it does.
     """
 
     views_allowed = (None, None)
@@ -67,6 +67,7 @@ class DeepClusterV2(Method):
         banks: Size = 2,
         bank_dtype: BankType = "float32",
         scope: Literal["global", "rank"] = "global",
+        views_together: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         samples, rows = data_info.samples, data_info.batch_size
@@ -76,15 +77,15 @@ class DeepClusterV2(Method):
         dim = self.projector.out_features
         self.prototypes: Any = nn.ModuleList(Prototypes(dim, count) for count in clusters)
         self.memory = EpochMemory(samples, dim, banks, bank_dtype)
-        self.banks = banks
+        self.banks, self.passes = banks, passing(views_together, concat)
         start = torch.stack([torch.arange(samples) % count for count in clusters])  # before any clustering: in turn
         self.register_buffer("assignments", start)
         self.temperature, self.iterations, self.scope = temperature, iterations, scope
         self.uniform_loss = sum(map(math.log, clusters)) / len(clusters)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        parts = concat(self.backbone, batch.views)                                   # V x [B, F]
-        z = F.normalize(self.projector(torch.cat(parts)), dim=1)                     # [V * B, D]
+        parts = self.passes(self.backbone, batch.views)                              # V x [B, F]
+        z = F.normalize(torch.cat(self.passes(self.projector, parts)), dim=1)        # [V * B, D]
         s = [prototypes(z) for prototypes in self.prototypes]                        # H x [V * B, K]
         targets = self.assignments[:, batch.index]                                   # [H, B]
         loss = cluster_prediction(s, targets, self.labelled(targets, z.dtype), self.temperature)

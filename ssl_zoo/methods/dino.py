@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.losses.self_distillation import centred_softmax, self_distillation
@@ -37,6 +36,8 @@ class DINO(TeacherEvaluated, Method):
         centring: Subtract the running mean of the teacher's outputs; without it one output wins for all images.
         centre_momentum: Of that mean, in [0, 1).
         momentum: Of the teacher; updated after the optimizer's step, from the new weights.
+        views_together: Whether batch norm sees all crops of a size at once; None: it does.
+        evaluate_student: Evaluate and export the student (solo-learn's numbers); None: the teacher.
     """
 
     views_allowed = (2, None)
@@ -51,6 +52,8 @@ class DINO(TeacherEvaluated, Method):
         centring: bool = True,
         centre_momentum: Share = 0.9,
         momentum: Share | Schedule = Cosine(0.996, 1.0),  # noqa: B008  (frozen dataclass)
+        views_together: bool | None = None,
+        evaluate_student: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -61,18 +64,20 @@ class DINO(TeacherEvaluated, Method):
         self.teacher_temperature = teacher_temperature
         self.centring = centring
         self.momentum = momentum
+        self.passes = passing(views_together, concat)
+        self.evaluate_student = bool(evaluate_student)
         self.uniform_loss = math.log(self.projector.out_features)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = concat(self.backbone, batch.views)                                       # V x [B, F]
-        s = self.projector(torch.cat(h)).chunk(len(h))                               # V x [B, K]
-        y = concat(self.teacher, batch.views[:TAUGHT])                               # 2 x [B, F], no grad
-        t = self.teacher_projector(torch.cat(y)).chunk(TAUGHT)                       # 2 x [B, K], no grad
+        h = self.passes(self.backbone, batch.views)                                  # V x [B, F]
+        s = self.passes(self.projector, h)                                           # V x [B, K]
+        y = self.passes(self.teacher, batch.views[:TAUGHT])                          # 2 x [B, F], no grad
+        t = self.passes(self.teacher_projector, y)                                   # 2 x [B, K], no grad
         p = [self.target(x) for x in t]                                              # 2 x [B, K]
         loss = self_distillation(s, p, self.temperature)
         if self.centring:
             self.centre.update(*t)       # staged: this batch was centred by those before it
-        return {"loss": loss, "features": y[0], "assignments": p[0]}
+        return {"loss": loss, "features": (h if self.evaluate_student else y)[0], "assignments": p[0]}
 
     def target(self, scores: Tensor) -> Tensor:
         """``[B, K]`` scores of the teacher as probabilities."""

@@ -36,6 +36,7 @@ class EMPSSL(Method):
     """
 
     views_allowed = (None, None)
+    compares = "batch"
 
     def __init__(
         self,
@@ -57,13 +58,13 @@ class EMPSSL(Method):
         self.bag = bag
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = torch.cat(concat(self.backbone, batch.views))                            # [V * B, F]
-        z = normalize(self.projector(h), dim=1).unflatten(0, (len(batch.views), -1))         # [V, B, D]
+        h = concat(self.backbone, batch.views)                                       # V x [B, F]
+        z = normalize(torch.stack(concat(self.projector, h)), dim=-1)                # [V, B, D]
         everyone = gather(z.transpose(0, 1)).transpose(0, 1)                         # [V, W * B, D]
         agreement = patch_agreement(z)
         rate = total_coding_rate(everyone, self.distortion).mean()
         loss = -self.invariance * agreement - self.rate * rate
-        return {"loss": loss, "features": h.chunk(len(batch.views))[0], "agreement": agreement, "rate": rate}
+        return {"loss": loss, "features": h[0], "agreement": agreement, "rate": rate}
 
     def embed(self, view: Tensor) -> Tensor:
         if not self.bag:

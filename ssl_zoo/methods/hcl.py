@@ -31,7 +31,7 @@ class HCL(SimCLR):
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
-    passes = staticmethod(per_view)  # batch norm sees each view alone, as in ``image/main.py``
+    authors_pass = staticmethod(per_view)  # batch norm sees each view alone, as in ``image/main.py``
 
     def __init__(
         self,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import BatchRNG
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, joined
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.vit import require_class_token
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.device import to_device
-from ssl_zoo.losses.masked_distillation import masked_distillation
+from ssl_zoo.losses.masked_distillation import masked_distillation, uniform_distillation
 from ssl_zoo.losses.self_distillation import centred_softmax, self_distillation
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.batch_norm import sees
 from ssl_zoo.modules.centre import Centre
 from ssl_zoo.modules.ema import EMA, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
@@ -39,8 +39,7 @@ class IBOT(TeacherEvaluated, Method):
     Args:
         projector: :class:`ssl_zoo.modules.token_head.TokenHead`; ``shared: true`` in the authors' runs.
         masks: Which patches are hidden: :class:`ssl_zoo.modules.masking.block.RatioMasks`.
-        shared_teacher: The teacher's patches go through the last layer of its class token also where the student's
-            head has one of its own for them.
+        shared_teacher: The teacher's patches go through its class token's last layer even if the student's have one.
         temperature: Of the student, > 0.
         teacher_temperature, patch_temperature: Of the teacher's class tokens and patches, > 0; once an epoch.
         centre_momentum, patch_centre_momentum, class_weight, patch_weight: Of the two centres and of the two losses.
@@ -70,7 +69,7 @@ class IBOT(TeacherEvaluated, Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         require_class_token(backbone, "IBOT")
-        self.projector = projector(backbone.out_features)
+        self.projector = sees(projector(backbone.out_features), every=None)  # as many patches as are hidden
         self.mask_token = nn.Parameter(torch.zeros(1, backbone.out_features))  # two dimensions: decayed, as theirs
         self.shared_teacher = shared_teacher
         self.teacher = EMA(backbone)
@@ -78,11 +77,10 @@ class IBOT(TeacherEvaluated, Method):
         head = cast(Any, self.teacher_projector.net)
         self.centre = Centre(head.out_features, centre_momentum)
         self.patch_centre = Centre(head.patch_features, patch_centre_momentum)
-        self.masks, self.mask_start, self.momentum = masks, mask_start, momentum
-        self.temperature = temperature
+        self.masks, self.mask_start, self.momentum, self.temperature = masks, mask_start, momentum, temperature
         self.teacher_temperature, self.patch_temperature = teacher_temperature, patch_temperature
         self.class_weight, self.patch_weight = class_weight, patch_weight
-        self.uniform_loss = class_weight * math.log(head.out_features) + patch_weight * math.log(head.patch_features)
+        self.outputs = (head.out_features, head.patch_features)
 
     @property
     def taught_projector(self) -> nn.Module:
@@ -90,14 +88,14 @@ class IBOT(TeacherEvaluated, Method):
         return self.projector.tied() if self.shared_teacher else self.projector
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        x, rows = torch.cat(batch.views[:TAUGHT]), len(batch.views[0])               # [2B, C, H, W]
+        x, rows = batch.views[:TAUGHT], len(batch.views[0])                          # 2 x [B, C, H, W]
         with torch.no_grad():
-            y, y_patch, grid = self.encoder.forward_tokens(x)                        # [2B, F], [2B, N, F]
+            y, y_patch, grid = joined(self.encoder.forward_tokens, x)                # [2B, F], [2B, N, F]
             t = self.teacher_projector(y)                                            # [2B, K]
             t_patch = cast(Any, self.teacher_projector.net).patches(y_patch.flatten(0, 1))   # [2B * N, K]
         hidden = self.draw_masks(batch.rng, rows, grid)                              # [2B, N] on the host
-        masks, index, counts = (to_device(m, x.device) for m in (hidden, *masked_patches(hidden)))   # [2B, N], [P], [P]
-        h, h_patch, _ = cast(Any, self.backbone).forward_tokens(x, mask=masks, mask_token=self.mask_token)
+        masks, index, counts = (to_device(m, y.device) for m in (hidden, *masked_patches(hidden)))   # [2B, N], [P], [P]
+        h, h_patch, _ = joined(self.backbone.forward_tokens, x, mask=masks, mask_token=self.mask_token)
         h = torch.cat([h, *concat(self.backbone, batch.views[TAUGHT:])])             # [V * B, F]
         s = self.projector(h).split(rows)                                            # V x [B, K]
         s_patch = self.projector.patches(h_patch.flatten(0, 1)[index])               # [P, K]
@@ -107,8 +105,10 @@ class IBOT(TeacherEvaluated, Method):
         self.centre.update(t)        # staged: this batch was centred by those before it
         self.patch_centre.update(t_patch)
         between = self.class_weight * self_distillation(s, p, self.temperature)
-        within = self.patch_weight * masked_distillation(s_patch, p_patch, counts, len(x), self.temperature)
-        return {"loss": between + within, "features": y[:rows], "class": between, "patch": within}
+        within = self.patch_weight * masked_distillation(s_patch, p_patch, counts, len(y), self.temperature)
+        uniform = uniform_distillation(counts, len(y), self.outputs, (self.class_weight, self.patch_weight))
+        parts = {"class": between, "patch": within, "uniform_loss": uniform}
+        return {"loss": between + within, "features": y[:rows], **parts}
 
     def draw_masks(self, rng: BatchRNG, rows: int, grid: tuple[int, int]) -> Tensor:
         """``[2B, N]`` bool, crop by crop: the patches of the global crops that the student does not see."""

@@ -56,7 +56,7 @@ class IJEPA(TeacherEvaluated, Method):
         super().__init__(backbone, optimizer)
         if form not in FORMS:
             raise ValueError(f"method.form={form!r}: {nearest(form, FORMS)}")
-        side = data_info.image_size // backbone.size_step
+        side = data_info.side // backbone.size_step
         masks.check((side, side))
         self.masks = masks
         self.token_predictor = token_predictor(backbone.out_features)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.apply import concat
@@ -52,14 +51,15 @@ class IMixNPair(Method):
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.mixer = mixer
+        self.compares = mixer.compares or "batch"
         self.temperature = temperature
         self.symmetric = symmetric
         self.grad_cache = grad_cache
 
     def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        h = torch.cat(concat(self.backbone, views))                                  # [2B, F]
-        z = nn.functional.normalize(self.projector(h), dim=1)                        # [2B, D]
-        return h.chunk(2)[1], *z.chunk(2)                                            # [B, F], 2 x [B, D]
+        h = concat(self.backbone, views)                                             # 2 x [B, F]
+        z = concat(self.projector, h)                                                # 2 x [B, D]
+        return h[1], *[nn.functional.normalize(x, dim=1) for x in z]                 # [B, F], 2 x [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         batch = self.mixer.inputs(batch)

@@ -44,6 +44,7 @@ class IMixBYOL(Method):
         same_width(self.projector, self.predictor)
         self.teacher = EMA(nn.Sequential(backbone, self.projector))
         self.mixer = mixer
+        self.compares = mixer.compares
         self.momentum = momentum
         self.symmetric = symmetric
 

@@ -44,6 +44,7 @@ class IMixMoCo(MoCo):
     ) -> None:
         super().__init__(backbone, optimizer, data_info, projector, temperature, momentum, queue_size, symmetric)
         self.mixer = mixer
+        self.compares = mixer.compares
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         batch = self.mixer.inputs(batch)

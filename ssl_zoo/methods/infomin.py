@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations import registry
+from ssl_zoo.backbones.apply import tiled
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, shuffled
@@ -59,15 +64,27 @@ class InfoMin(Method):
         self.momentum = momentum
         self.jigsaw = jigsaw
 
+    @classmethod
+    def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:
+        (view,) = (view for view in views if view.get("kind") == "local")
+        name, _ = registry.parse(view["ops"][-1]) if view["ops"] else ("nothing", {})
+        tiles = registry.build(view["ops"][-1], view["size"]).grid ** 2 if name == "image/jigsaw" else None
+        if tiles == settings["tiles"]:
+            return None
+        got = f"ends with {name}" if tiles is None else f"has {tiles} tiles"
+        return (
+            f"method.tiles={settings['tiles']}: the local view of augmentation.views {got}; end its ops with "
+            "image/jigsaw, and set method.tiles to the square of its grid"
+        )
+
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view, tiles = batch.views                                    # tiles: [B, P, C, s, s]
-        _check_tiles(tiles, self.jigsaw_projector.tiles)
         h = self.backbone(query_view)                                                # [B, F]
         q = F.normalize(self.projector(h), dim=1)                                    # [B, D]
         draw = batch.rng.shared("shuffle")
         k = F.normalize(shuffled(self.teacher, key_view, draw), dim=1)               # [B, D], no grad
         order = batch.rng.sample("tiles").permutation(tiles.shape[1])                # [B, P]
-        t = self.backbone(tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])         # [B, P, F]
+        t = tiled(self.backbone, tiles)                                              # [B, P, F]
         q_tiles = F.normalize(self.jigsaw_projector(t, order), dim=1)                # [B, D]
         crop = info_nce(q, k, self.queue.keys, self.temperature)
         jigsaw = info_nce(q_tiles, k, self.queue.keys, self.temperature)
@@ -78,9 +95,3 @@ class InfoMin(Method):
 
     def after_step(self) -> None:
         self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
-
-
-def _check_tiles(tiles: Tensor, wanted: int) -> None:
-    if tiles.ndim != 5 or tiles.shape[1] != wanted:
-        raise ValueError(f"the local view has shape {list(tiles.shape)}, wanted [B, {wanted}, C, s, s]: end its ops "
-                         "with image/jigsaw, and set method.tiles to the square of its grid")

@@ -34,6 +34,7 @@ class InstDisc(Method):
         bank_momentum: Weight of the old row when a sample's row is written.
         bank_dtype: Of the bank: float32, float16 or bfloat16.
         proximal: Weight of the squared distance to the sample's own row (eq. 10); the paper's smoothing, else 0.
+        evaluate_head: Evaluate the unit embeddings, as the authors' nearest neighbours; None: the encoder.
     """
 
     views_required = (1, 0)
@@ -52,6 +53,7 @@ class InstDisc(Method):
         bank_momentum: Share = 0.5,
         bank_dtype: BankType = "float32",
         proximal: NonNegative = 0.0,
+        evaluate_head: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -61,6 +63,7 @@ class InstDisc(Method):
         self.temperature = temperature
         self.negatives = negatives
         self.proximal = proximal
+        self.evaluate_head = bool(evaluate_head)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = [self.backbone(view) for view in batch.views]                            # V x [B, F]
@@ -68,7 +71,11 @@ class InstDisc(Method):
         losses = torch.stack([self.discriminate(x, batch) for x in z])               # [V]
         for x in z:
             self.bank.update(gather(batch.index), gather(x.detach()))  # staged: scored against the rows of before
-        return {"loss": losses.mean(), "features": h[0]}
+        return {"loss": losses.mean(), "features": z[0] if self.evaluate_head else h[0]}
+
+    def embed(self, view: Tensor) -> Tensor:
+        h = self.encoder(view)
+        return F.normalize(self.projector(h), dim=1) if self.evaluate_head else h
 
     def discriminate(self, z: Tensor, batch: Batch) -> Tensor:
         """Loss of the unit embeddings ``[B, D]`` of one view."""

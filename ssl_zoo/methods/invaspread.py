@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
@@ -33,6 +34,8 @@ class InvaSpread(Method):
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
+    compares = "batch"
+
     def __init__(
         self,
         backbone: Backbone,
@@ -51,9 +54,9 @@ class InvaSpread(Method):
         self.grad_cache = grad_cache
 
     def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        h = self.backbone(torch.cat(list(views)))                                    # [2B, F]
-        z = nn.functional.normalize(self.projector(h), dim=1)                        # [2B, D]
-        return *h.chunk(2), *z.chunk(2)                                              # 2 x [B, F], 2 x [B, D]
+        h = concat(self.backbone, views)                                             # 2 x [B, F]
+        z = concat(self.projector, h)                                                # 2 x [B, D]
+        return *h, *[nn.functional.normalize(x, dim=1) for x in z]                   # 2 x [B, F], 2 x [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h, _, *views = in_chunks(self, self.encode, batch.views, self.grad_cache)    # [B, F], -, 2 x [B, D]

@@ -68,6 +68,7 @@ class KCL(Method):
 
     @torch.no_grad()
     def on_train_start(self) -> None:
+        super().on_train_start()
         if not self.fill_queue or self.queue.pushed:
             return  # a resumed run has its queue
         data, strategy = self.trainer.datamodule, self.trainer.strategy  # type: ignore[attr-defined]

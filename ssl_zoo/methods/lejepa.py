@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
+from ssl_zoo.signatures import view_counts
 
 
 class LeJEPA(Method):
@@ -34,6 +38,7 @@ class LeJEPA(Method):
     """
 
     views_allowed = (None, None)
+    compares = "batch"
     t: Tensor
     normal: Tensor
     quadrature: Tensor
@@ -63,14 +68,24 @@ class LeJEPA(Method):
         self.agreement_weight = 1 - weight if convex else 1.0
         self.pool_views = pool_views
 
+    @classmethod
+    def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:
+        centre, count = settings.get("centre_views"), sum(view_counts(views))
+        if centre is None or centre <= count:
+            return None
+        return (
+            f"method.centre_views={centre}: the centre is the mean of so many views, and augmentation.views gives "
+            f"{count}; wanted 1 to {count}, or null for all"
+        )
+
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = torch.cat(concat(self.backbone, batch.views))                            # [V * B, F]
-        z = self.projector(h).unflatten(0, (len(batch.views), -1))                   # [V, B, D]
+        h = concat(self.backbone, batch.views)                                       # V x [B, F]
+        z = torch.stack(concat(self.projector, h))                                   # [V, B, D]
         slices = batch.rng.shared("slices").normal("directions", z.shape[-1], self.slices)  # [D, S]
         sigreg = self.sigreg(z.flatten(0, 1) if self.pool_views else z, slices)
         invariance = agreement(z, self.centre_views)
         loss = self.weight * sigreg + self.agreement_weight * invariance
-        return {"loss": loss, "features": h[: z.shape[1]], "sigreg": sigreg, "invariance": invariance}
+        return {"loss": loss, "features": h[0], "sigreg": sigreg, "invariance": invariance}
 
     def sigreg(self, z: Tensor, slices: Tensor) -> Tensor:
         """Mean over directions (and views) of the statistic of all processes' rows ``[..., B, D]``."""

@@ -15,7 +15,9 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.local_units import train_locally
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.passes import laid_out
 from ssl_zoo.ranges import Count, Positive
+from ssl_zoo.sides import height_width
 
 
 class LoCo(Method):
@@ -35,6 +37,8 @@ class LoCo(Method):
         ConfigError: If the backbone is no chain of stages.
         ValueError: If it has fewer stages than a unit needs.
     """
+
+    compares = "batch"
 
     def __init__(
         self,
@@ -60,7 +64,8 @@ class LoCo(Method):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         stages = self.backbone.stages()
         both = [torch.cat(batch.views)]                                              # [2B, C, H, W], as SimCLR's
-        out = train_locally(stages, list(self.projectors), both, self.unit_loss, depth=self.overlap + 1)
+        with laid_out(views=len(batch.views)):
+            out = train_locally(stages, list(self.projectors), both, self.unit_loss, depth=self.overlap + 1)
         losses = {f"unit{u}": loss for u, loss in enumerate(out.losses, start=1)}
         return {"loss": out.loss, "features": pooled(out.maps[0]).chunk(2)[0], **losses}
 
@@ -80,7 +85,7 @@ def stage_widths(backbone: Backbone, data_info: DataInfo) -> list[int]:
     """Channels of the map of every stage, from a pass over one black image in eval mode: no statistics move."""
     modes = [(part, part.training) for part in backbone.modules()]
     reference = next(backbone.parameters())
-    x = reference.new_zeros(1, data_info.channels, data_info.image_size, data_info.image_size)
+    x = reference.new_zeros(1, data_info.channels, *height_width(data_info.image_size))
     backbone.eval()
     widths = []
     for stage in backbone.stages():

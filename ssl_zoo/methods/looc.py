@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, shuffled
-from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.key_sets import leave_one_out
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.ema import EMA
@@ -19,6 +19,7 @@ from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
 from ssl_zoo.ranges import Positive, Share, Size
+from ssl_zoo.signatures import view_counts
 
 
 class Spaces(nn.ModuleList):
@@ -69,12 +70,21 @@ class LooC(Method):
         self.momentum = momentum
         self.concatenate = concatenate
 
+    @classmethod
+    def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:
+        spaces, keys = settings["spaces"], view_counts(views)[0] - 1
+        if spaces == keys:
+            return None
+        return (
+            f"method.spaces={spaces}: augmentation.views gives {keys} key views (all but the first), and every space "
+            f"needs one; set method.spaces={keys}, or add or remove views"
+        )
+
     def before_step(self) -> None:
         self.teacher.update(nn.Sequential(self.backbone, self.spaces), value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         query_view, *key_views = batch.views
-        self._check(len(key_views))
         h = self.backbone(query_view)                                                # [B, F]
         z = self.spaces(h)                                                           # [B, S, D]
         q = nn.functional.normalize(z, dim=2).transpose(0, 1)                        # [S, B, D]
@@ -89,10 +99,3 @@ class LooC(Method):
     def embed(self, view: Tensor) -> Tensor:
         h = self.backbone(view)
         return self.spaces(h).flatten(1) if self.concatenate else h
-
-    def _check(self, key_views: int) -> None:
-        if key_views != len(self.spaces):
-            raise ConfigError(
-                f"LooC got {key_views} key views (augmentation.views without the first) for method.spaces="
-                f"{len(self.spaces)}; every space needs one: set method.spaces={key_views}, or add or remove views"
-            )

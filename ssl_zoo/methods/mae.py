@@ -47,7 +47,7 @@ class MAE(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         self.patch_size = backbone.size_step
-        side = data_info.image_size // self.patch_size
+        side = data_info.side // self.patch_size
         random_masking(torch.zeros(1, side * side), mask_ratio)  # refuses a ratio that leaves nothing to see
         self.decoder = decoder(backbone.out_features, self.patch_size, data_info.channels, (side, side))
         self.mask_ratio = mask_ratio

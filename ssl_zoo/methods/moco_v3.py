@@ -9,14 +9,14 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.key_sets import in_batch_info_nce
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.ema import EMA
+from ssl_zoo.modules.ema import EMA, TeacherMoves
 from ssl_zoo.modules.heads import Head, same_width
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
 from ssl_zoo.ranges import Positive, Share
 
 
-class MoCoV3(Method):
+class MoCoV3(TeacherMoves, Method):
     """MoCo v3, Chen, Xie, He 2021, https://arxiv.org/abs/2104.02057 (algorithm 1).
 
     As facebookresearch/moco-v3@c349e6e: both directions are added, not averaged, each times ``2 * temperature``, so
@@ -28,7 +28,10 @@ class MoCoV3(Method):
         predictor: 2 layers; batch norm (without scale and offset) after the last only for ViTs.
         temperature: > 0; 1.0 for ResNets, 0.2 for ViTs.
         momentum: Of the teacher; updated before the teacher's forward, from the weights before this step's update.
+        moves_after_step: Move the teacher right after the optimizer's step (solo-learn); None: before its forward.
     """
+
+    compares = "batch"
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class MoCoV3(Method):
         predictor: Head,
         temperature: Positive = 1.0,
         momentum: Share | Schedule = Cosine(0.99, 1.0),  # noqa: B008  (frozen dataclass)
+        moves_after_step: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -46,8 +50,9 @@ class MoCoV3(Method):
         self.teacher = EMA(nn.Sequential(backbone, self.projector))
         self.temperature = temperature
         self.momentum = momentum
+        self.moves_after_step = bool(moves_after_step)
 
-    def before_step(self) -> None:
+    def move_teacher(self) -> None:
         self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -45,12 +45,13 @@ class MSN(TeacherEvaluated, Method):
         entropy: Weight of the entropy of each assignment.
         label_smoothing: Share of every assignment that is spread over all prototypes.
         momentum: Of the teacher; updated after the optimizer's step, from the new weights.
-        sum_prototype_gradients: Add the prototypes' gradients over processes instead of averaging them, as the authors'
-            code does: they then grow with the number of processes.
+        sum_prototype_gradients: Processes whose gradients of the prototypes the authors' code adds instead of averaging
+            (16 for their ViT-S/16), so many times larger; true: as many as this run has, on which it then depends.
     """
 
     views_allowed = (None, None)
     needs_tokens = True
+    compares = "batch"
 
     def __init__(
         self,
@@ -66,23 +67,23 @@ class MSN(TeacherEvaluated, Method):
         entropy: NonNegative = 0.0,
         label_smoothing: Rate = 0.0,
         momentum: Share | Schedule = Linear(0.996, 1.0, stretch=1.25),  # noqa: B008  (frozen dataclass)
-        sum_prototype_gradients: bool = False,
+        sum_prototype_gradients: bool | Size = False,
     ) -> None:
         super().__init__(backbone, optimizer)
         if not 0 <= patch_drop < 1:
             raise ValueError(f"method.patch_drop={patch_drop:g}: the share of dropped patches wants 0 to below 1")
         self.projector = projector(backbone.out_features)
         self.prototypes = Prototypes(self.projector.out_features, prototypes)
-        if sum_prototype_gradients:  # DDP divides by the number of processes afterwards
-            self.prototypes.weight.register_hook(lambda gradient: gradient * world_size())
+        self.sum_prototype_gradients = added = sum_prototype_gradients
+        if added:  # DDP averages over the processes afterwards
+            self.prototypes.weight.register_hook(lambda g: g * (world_size() if added is True else added))
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.projector)
         self.temperature, self.target_temperature = temperature, target_temperature
         self.patch_drop, self.iterations = patch_drop, iterations
-        self.me_max, self.entropy = me_max, entropy
-        self.label_smoothing = label_smoothing
+        self.me_max, self.entropy, self.label_smoothing = me_max, entropy, label_smoothing
         self.momentum = momentum
-        self.uniform_loss = math.log(prototypes)
+        self.uniform_loss = (1 + entropy) * math.log(prototypes)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         whole, *anchors = batch.views

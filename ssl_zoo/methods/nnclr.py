@@ -10,6 +10,7 @@ from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.losses.mixed_targets import n_pair
+from ssl_zoo.losses.search import most_similar
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head, same_width
@@ -33,6 +34,8 @@ class NNCLR(Method):
             predictions of the other view.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
+
+    compares = "batch"
 
     def __init__(
         self,
@@ -69,10 +72,9 @@ class NNCLR(Method):
         self.queue.push(gather(z[0].detach()))  # staged: a sample must not find itself
         return {"loss": loss, "features": h[0]}
 
-    @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:
         """``[B]`` places of the most similar rows of the support set."""
-        return (z @ self.queue.keys.T).argmax(1)
+        return most_similar(z, self.queue.keys)
 
     def compare(self, neighbours: Tensor, p: Tensor) -> Tensor:
         first, keys = rank() * len(p), gather(p)                                     # [W * B, D]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.contrastive import nt_xent
-from ssl_zoo.methods.base import Method
+from ssl_zoo.methods.base import Compared, Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
@@ -30,9 +30,11 @@ class SimCLR(Method):
         temperature: > 0.
         sum_directions: Twice the paper's value, as in the authors' code.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
+        views_together: Whether batch norm sees all views at once; None: as the authors' code.
     """
 
-    passes = staticmethod(concat)  # how views go through a network
+    authors_pass = staticmethod(concat)  # how views go through a network
+    compares: Compared | None = "batch"
 
     def __init__(
         self,
@@ -42,12 +44,14 @@ class SimCLR(Method):
         temperature: Positive = 0.1,
         sum_directions: bool = True,
         grad_cache: Size = 1,
+        views_together: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.temperature = temperature
         self.sum_directions = sum_directions
         self.grad_cache = grad_cache
+        self.passes = passing(views_together, self.authors_pass)
 
     def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
         h = self.passes(self.backbone, views)                                        # 2 x [B, F]

@@ -52,6 +52,7 @@ class SimCLRv2(SimCLR):
         if queue_size:
             self.teacher = EMA(nn.Sequential(backbone, self.projector))
             self.queue = Queue(queue_size, self.projector.out_features, rows=2 * data_info.batch_size)
+            self.compares = None
 
     def before_step(self) -> None:
         if self.queue is not None:

@@ -13,6 +13,7 @@ from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import broadcast_object, gather, is_main, mean_of_chosen
 from ssl_zoo.losses.hybrid import hybrid_memory
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.batch_norm import sees
 from ssl_zoo.modules.domains import Domains
 from ssl_zoo.modules.dual_norm import DualNorm
 from ssl_zoo.modules.heads import NORMS
@@ -28,13 +29,12 @@ class SpCL(Method):
     Without labels by default. ``source``: labelled samples are a source domain, whose class centroids share the memory
     with the instances of the target domain, the samples without a label (``spcl_train_uda.py``). Every batch is half
     source, half target, each read by its own groups; the authors' 64 + 64 are ``data.batch_size=128``. Each domain has
-    batch norms of its own (weights and statistics, equal at the start), and ``batch_norm.group`` counts rows of one.
+    batch norms of its own (weights and statistics, equal at the start), which see half of a ``batch_norm.group``.
     The network holds the target's: they alone serve evaluation, export and, as in the authors' code, the first rows of
     the memory for both domains, when the source's, kept in ``source_norms``, are still equal to them.
 
     The features are those behind a batch norm without offset, at length 1, also in evaluation. An epoch reads as many
-    samples as the set has, source and target together, half of each: the smaller domain's come more often. The authors'
-    reads 400 batches.
+    samples as the set has, half of each domain: the smaller one's come more often. The authors' reads 400 batches.
 
     Args:
         temperature: > 0.
@@ -69,7 +69,7 @@ class SpCL(Method):
         if source and data_info.classes is None:
             raise ValueError("method.source=true needs a labelled source domain and this data has no labels")
         self.neck: Any = NORMS["batch_no_offset"](backbone.out_features)
-        self.source_norms = DualNorm(self.network) if source else None
+        self.source_norms = DualNorm(sees(self.network, every=2)) if source else None
         self.domains = Domains((data_info.classes or 0) if source else 0)
         self.memory = HybridMemory(self.domains.classes + data_info.samples, backbone.out_features, memory_momentum)
         self.register_buffer("limit", torch.tensor(-1.0, dtype=torch.float64))  # of independence; -1: not yet known

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
-from ssl_zoo.losses.supervised import sup_con
+from ssl_zoo.losses.supervised import sup_con, sup_con_inside
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
@@ -35,10 +35,13 @@ class SupCon(Method):
         base_temperature: Only scales the loss; the authors' code keeps 0.07, which makes it 1.43 times the paper's.
         mode: ``all``: every view is an anchor; ``one``: the first view only.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
+        inside: Add up the positives inside the logarithm, without the factor of temperatures (solo-learn); None: L_out.
+        views_together: Whether batch norm sees all views at once; None: it does, as in the authors' code.
     """
 
     views_allowed = (None, None)
     needs_labels = True
+    compares = "batch"
 
     def __init__(
         self,
@@ -49,6 +52,8 @@ class SupCon(Method):
         base_temperature: Positive = 0.07,
         mode: Literal["all", "one"] = "all",
         grad_cache: Size = 1,
+        inside: bool | None = None,
+        views_together: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         if mode not in MODES:
@@ -57,12 +62,14 @@ class SupCon(Method):
         self.temperature = temperature
         self.base_temperature = base_temperature
         self.mode = mode
+        self.inside = inside
         self.grad_cache = grad_cache
+        self.passes = passing(views_together, concat)
 
     def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        h = torch.cat(concat(self.backbone, views))                                  # [V * B, F]
-        z = nn.functional.normalize(self.projector(h), dim=1)                        # [V * B, D]
-        return h.chunk(len(views))[0], *z.chunk(len(views))                          # [B, F], V x [B, D]
+        h = self.passes(self.backbone, views)                                        # V x [B, F]
+        z = self.passes(self.projector, h)                                           # V x [B, D]
+        return h[0], *[nn.functional.normalize(x, dim=1) for x in z]                 # [B, F], V x [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.label is not None  # needs_labels
@@ -72,7 +79,10 @@ class SupCon(Method):
         labels = gather(self.classes(batch.label).repeat(len(parts)))                # [W * V * B]
         anchors = z if self.mode == "all" else parts[0]                              # [A, D]
         own = torch.arange(len(anchors), device=z.device) + rank() * len(z)          # [A]
-        loss = sup_con(anchors, keys, own, labels, self.temperature, self.base_temperature)
+        if self.inside:
+            loss = sup_con_inside(anchors, keys, own, labels, self.temperature)
+        else:
+            loss = sup_con(anchors, keys, own, labels, self.temperature, self.base_temperature)
         return {"loss": loss, "features": h}
 
     def classes(self, label: Tensor) -> Tensor:

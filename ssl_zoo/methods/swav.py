@@ -9,12 +9,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, own_rows
 from ssl_zoo.losses.clustering import sinkhorn, swapped_prediction
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.dino_head import WeightNormLinear
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.prototypes import Prototypes
@@ -33,13 +34,16 @@ class SwAV(Method):
         prototypes: Clusters, K.
         temperature: Of the predictions, > 0.
         epsilon: Smoothness of the assignments, > 0.
-        iterations: Of Sinkhorn-Knopp.
+        iterations: Of Sinkhorn-Knopp, at least 1.
         queue_size: Past embeddings that help to balance small batches, per assigned view; 0 for none.
         queue_start: Epoch from which the queue is filled.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
+        weight_norm: Divide the prototypes by their norms in every pass (solo-learn); None: before every step, in place.
+        views_together: Whether batch norm sees all views at once; None: it does, as in the authors' code.
     """
 
     views_allowed = (None, None)
+    compares = "batch"
 
     def __init__(
         self,
@@ -50,14 +54,17 @@ class SwAV(Method):
         prototypes: Size = 3000,
         temperature: Positive = 0.1,
         epsilon: Positive = 0.05,
-        iterations: Count = 3,
+        iterations: Size = 3,
         queue_size: Count = 0,
         queue_start: Count = 15,
         grad_cache: Size = 1,
+        weight_norm: bool | None = None,
+        views_together: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
-        self.prototypes = Prototypes(self.projector.out_features, prototypes)
+        kind = WeightNormLinear if weight_norm else Prototypes
+        self.prototypes = kind(self.projector.out_features, prototypes)
         rows, dim = data_info.batch_size, self.projector.out_features
         self.queues = nn.ModuleList(Queue(queue_size, dim, rows) for _ in range(ASSIGNED if queue_size else 0))
         self.temperature = temperature
@@ -65,15 +72,17 @@ class SwAV(Method):
         self.iterations = iterations
         self.queue_start = queue_start
         self.grad_cache = grad_cache
+        self.passes = passing(views_together, concat)
         self.uniform_loss = math.log(prototypes)
 
     def before_step(self) -> None:
-        self.prototypes.normalize_()
+        if isinstance(self.prototypes, Prototypes):
+            self.prototypes.normalize_()
 
     def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        h = torch.cat(concat(self.backbone, views))                                  # [V * B, F]
-        z = nn.functional.normalize(self.projector(h), dim=1)                        # [V * B, D]
-        return h.chunk(len(views))[0], *z.chunk(len(views))                          # [B, F], V x [B, D]
+        h = self.passes(self.backbone, views)                                        # V x [B, F]
+        z = self.passes(self.projector, h)                                           # V x [B, D]
+        return h[0], *[nn.functional.normalize(x, dim=1) for x in z]                 # [B, F], V x [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], V x [B, D]

@@ -24,6 +24,8 @@ class VICReg(Method):
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
+    compares = "batch"
+
     def __init__(
         self,
         backbone: Backbone,

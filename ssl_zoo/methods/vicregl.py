@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ssl_zoo.backbones.apply import tiled
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.local_features import at_places, grid_centres, matched_vicreg, nearest_places, several_vicreg
+from ssl_zoo.losses.search import distances
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
@@ -38,6 +40,7 @@ class VICRegL(Method):
     """
 
     views_allowed = (2, None)
+    compares = "batch"
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class VICRegL(Method):
 
     def embed_places(self, patches: Tensor) -> Tensor:
         """Batch norm sees all places of all images together."""
-        return self.map_projector(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+        return tiled(self.map_projector, patches)
 
     def locate(self, batch: Batch, view: int, grid: tuple[int, int]) -> Tensor:
         """``[B, N, 2]`` places of a view in the image, in pixels."""
@@ -95,7 +98,7 @@ class VICRegL(Method):
     def compare(self, a: Tensor, b: Tensor, place_a: Tensor, place_b: Tensor) -> Tensor:
         """Both maps ``[B, N, E]`` matched with each other, by feature and by location."""
         by_feature: Sequence[int | None] = (None, None) if self.all_by_feature else self.matches
-        near, far = torch.cdist(a.detach(), b.detach()), torch.cdist(place_a, place_b)   # [B, N, M]
+        near, far = distances(a, b), distances(place_a, place_b)                     # [B, N, M], no grad
         sides = [
             (a, b, near, by_feature[0]), (b, a, near.mT, by_feature[1]),
             (a, b, far, self.matches[0]), (b, a, far.mT, self.matches[1]),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather
@@ -30,6 +30,8 @@ class WMSE(Method):
         euclidean: Compare whitened entries instead of directions.
         scope: ``global``: sub-batches are drawn from the whole batch, as on the authors' one process; ``rank``: from
             the rows of a process, which changes with the number of processes.
+        one_sided: No gradient through the second view of a pair (solo-learn); None: through both.
+        views_together: Whether the projector's batch norm sees all views at once; None: it does.
     """
 
     views_allowed = (None, 0)
@@ -45,6 +47,8 @@ class WMSE(Method):
         shrinkage: float = 0.0,
         euclidean: bool = False,
         scope: Literal["global", "rank"] = "global",
+        one_sided: bool | None = None,
+        views_together: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -53,15 +57,18 @@ class WMSE(Method):
         self.shrinkage = shrinkage
         self.euclidean = euclidean
         self.scope = scope
+        self.compares = "batch" if scope == "global" else "process"
+        self.one_sided = bool(one_sided)
+        self.passes = passing(views_together, concat)
         _check(sub_batch, data_info.batch_size, self.projector.out_features, rounds, shrinkage)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = [self.backbone(view) for view in batch.views]                            # V x [B, F]
-        z = self.projector(torch.cat(h)).chunk(len(h))                               # V x [B, D]
+        z = self.passes(self.projector, h)                                           # V x [B, D]
         rows = [gather(x) for x in z] if self.scope == "global" else z               # V x [N, D]
         draw = batch.rng.shared("whitening")
         orders = [draw.permutation(len(rows[0]), i) for i in range(self.rounds)]     # rounds x [N]
-        loss = whitened_mse(rows, orders, self.sub_batch, self.shrinkage, self.euclidean)
+        loss = whitened_mse(rows, orders, self.sub_batch, self.shrinkage, self.euclidean, self.one_sided)
         return {"loss": loss, "features": h[0]}
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_zoo.distributed import mean_over_ranks
 from ssl_zoo.errors import nearest
 from ssl_zoo.losses.nce import nce, picked_scores, sampled_softmax
+from ssl_zoo.modules.float32 import Float32State
 
 Contrast = Literal["nce", "sampled"]
 CONTRASTS = ("nce", "sampled")
@@ -29,7 +30,7 @@ def candidates(index: Tensor, draw: Any, samples: int, count: int) -> Tensor:
     return torch.cat([index.unsqueeze(1), draw.integers("rows", samples, count).to(index.device)], dim=1)
 
 
-class BankContrast(nn.Module):
+class BankContrast(Float32State):
     """Loss of embeddings against picked rows of a bank, positive first; for NCE with the constant Z.
 
     Z of NCE is estimated once, on the first batch over all processes, and then kept for ever: in the checkpoint, as the

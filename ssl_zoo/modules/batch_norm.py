@@ -1,8 +1,9 @@
-"""Batch normalisation over groups of rows of the global batch: the same on one device and on eight."""
+"""Batch normalisation over groups of samples of the global batch: the same on one device and on eight."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,20 +13,28 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_zoo.distributed import gather, rank, world_size
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.passes import layout
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class BatchNorm(_BatchNorm):
-    """Batch norm whose statistics come from consecutive groups of ``group`` rows of the global (micro-)batch.
+    """Batch norm whose statistics come from consecutive groups of ``group`` samples of the global (micro-)batch.
 
-    ``group=None`` is the whole global batch (what SyncBatchNorm does); MoCo's per-device statistics are 32. A group
-    divides a rank's rows or spans whole ranks. Running statistics are the mean over groups. Works on any device
-    (torch's SyncBatchNorm has no CPU kernel). Input ``[B, C]`` or ``[B, C, ...]``.
+    A group holds all rows that its samples bring into a forward pass: of all views that pass together, and all their
+    tiles; the pass says which they are (:mod:`ssl_zoo.passes`). ``group=None`` is the whole global batch (what
+    SyncBatchNorm does); MoCo's per-device statistics are 32. A group divides a rank's samples or spans whole ranks.
+    Running statistics are the mean over groups. Works on any device (torch's SyncBatchNorm has no CPU kernel). Input
+    ``[B, C]`` or ``[B, C, ...]``.
 
-    ``interleaved`` deals rows to groups in turn, as ``SplitBatchNorm`` of MoCo's CIFAR-10 notebook; one process only.
+    ``interleaved`` deals samples to groups in turn, as ``SplitBatchNorm`` of MoCo's CIFAR-10 notebook; one process
+    only. ``every``: one in so many samples comes to this layer, by turns; None: as many rows as the data wants.
     """
 
     group: int | None = None
     interleaved: bool = False
+    every: int | None = 1
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -37,8 +46,9 @@ class BatchNorm(_BatchNorm):
             return super().forward(input)
         if self.group is None and world_size() > 1:
             return self._across(input, world_size())
-        local = len(input)
-        group = self.group or local
+        if self.group is None:
+            return super().forward(input)
+        local, group = layout().samples(len(input)), self.group
         if group == local and world_size() == 1:
             return super().forward(input)
         if self.interleaved and world_size() > 1:
@@ -49,7 +59,7 @@ class BatchNorm(_BatchNorm):
         _check_divides(local, group)
         if group > local * world_size() or world_size() % (group // local):
             raise ValueError(
-                f"batch_norm.group={group} does not divide the global batch of {world_size()} x {local} rows; "
+                f"batch_norm.group={group} does not divide the global batch of {world_size()} x {local} samples; "
                 f"try {local * world_size()}"
             )
         return self._across(input, group // local)
@@ -71,26 +81,35 @@ class BatchNorm(_BatchNorm):
     def _in_turn(self, x: Tensor, groups: int, stats: Tensor | None) -> Tensor:
         """One group after another: on a CPU calls cost nothing, and the copies of the other way four times as much.
 
-        256 x 32 x 32 x 32 in two to 32 groups, channels-last, forward and backward: 14 ms, and 48 to 57.
+        256 x 32 x 32 x 32 in two to 32 groups, channels-last, forward and backward: 14 ms, and 48 to 57. Pieces are cut
+        and joined, as rows by index take three times as long.
         """
-        order = torch.arange(len(x)).view(-1, groups).mT.flatten() if self.interleaved else None
-        parts = (x if order is None else x[order]).chunk(groups)
+        sizes, axis = self._sizes(len(x), groups)
+        pieces = x.split(math.prod(sizes[axis + 1 :]))  # those of a group are ``groups`` apart
+        parts = [own[0] if len(own) == 1 else torch.cat(own) for own in (pieces[i::groups] for i in range(groups))]
         means, variances = ([None] * groups,) * 2 if stats is None else (stats[0].unbind(), stats[1].unbind())
         own = zip(parts, means, variances, strict=True)
-        out = torch.cat([self._normalised(part, self.weight, self.bias, mean, var) for part, mean, var in own])
-        return out if order is None else out[order.argsort()]
+        outs = [self._normalised(part, self.weight, self.bias, mean, var) for part, mean, var in own]
+        again = [out.split(len(pieces[0])) for out in outs]
+        return torch.cat([piece for apart in zip(*again, strict=True) for piece in apart])
 
     def _as_channels(self, x: Tensor, groups: int, stats: Tensor | None) -> Tensor:
         """Groups become channels, so that one native call normalises all of them."""
-        rows, channels, rest = len(x) // groups, x.shape[1], x.shape[2:]
-        if not self.interleaved:
-            x = x.reshape(groups, rows, channels, *rest).transpose(0, 1)
-        wide = x.reshape(rows, groups * channels, *rest)
+        (sizes, axis), channels, rest = self._sizes(len(x), groups), x.shape[1], x.shape[2:]
+        x = x.reshape(*sizes, channels, *rest).movedim(axis, 3)  # [views, samples, rows, groups, C, ...]
+        among = x.shape[:3]
+        wide = x.reshape(-1, groups * channels, *rest)
         weight = None if self.weight is None else self.weight.repeat(groups)
         bias = None if self.bias is None else self.bias.repeat(groups)
         mean, var = (None, None) if stats is None else (stats[0].flatten(), stats[1].flatten())
-        out = self._normalised(wide, weight, bias, mean, var).reshape(rows, groups, channels, *rest)
-        return (out if self.interleaved else out.transpose(0, 1)).reshape(rows * groups, channels, *rest)
+        out = self._normalised(wide, weight, bias, mean, var).reshape(*among, groups, channels, *rest)
+        return out.movedim(3, axis).reshape(-1, channels, *rest)
+
+    def _sizes(self, total: int, groups: int) -> tuple[list[int], int]:
+        """``total`` rows as views, groups, samples of a group, rows of a sample; and which of the four are groups."""
+        views, rows = layout()
+        samples = total // (views * rows * groups)
+        return ([views, samples, groups, rows], 2) if self.interleaved else ([views, groups, samples, rows], 1)
 
     def _normalised(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None
@@ -224,7 +243,7 @@ CONVERTED: dict[type, type[BatchNorm]] = {
 
 def _check_divides(small: int, large: int) -> None:
     if large % small:
-        raise ValueError(f"batch_norm.group: groups of {small} and {large} rows do not divide each other")
+        raise ValueError(f"batch_norm.group: groups of {small} and {large} samples do not divide each other")
 
 
 @torch.no_grad()
@@ -232,11 +251,25 @@ def _mean_over_ranks_no_grad(x: Tensor) -> Tensor:
     return gather(x[None]).mean(0)
 
 
+def sees(module: M, every: int | None) -> M:
+    """Say, in place, what comes to the batch norms of ``module``; :func:`convert` then fits their groups to it.
+
+    Args:
+        every: One in so many samples of a batch, by turns (a domain of two); None: rows whose number depends on the
+            data (hidden patches), which no groups of samples divide.
+    """
+    for norm in convert(module).modules():
+        if isinstance(norm, BatchNorm):
+            norm.every = every
+    return module
+
+
 def convert(module: nn.Module, group: int | None = None, interleaved: bool = False) -> nn.Module:
     """Turn every torch batch norm inside ``module`` into :class:`BatchNorm`, in place; names and tensors stay.
 
     Raises:
         TypeError: On a layer derived from batch norm that is not known here, whose statistics would stay local.
+        ConfigError: If a layer does not see enough of a group's samples (:func:`sees`).
     """
     for name, child in module.named_modules():
         if isinstance(child, _BatchNorm):
@@ -244,6 +277,21 @@ def convert(module: nn.Module, group: int | None = None, interleaved: bool = Fal
                 raise TypeError(f"batch norm {name!r} is a {type(child).__name__}: its statistics cannot be grouped")
             child.__class__ = CONVERTED[type(child)]
             assert isinstance(child, BatchNorm)
-            child.group = group
+            child.group = None if group is None else _seen(name, group, child.every)
             child.interleaved = interleaved
     return module
+
+
+def _seen(name: str, group: int, every: int | None) -> int:
+    """How many of a group's samples come to a layer."""
+    if every is None:
+        raise ConfigError(
+            f"batch_norm.group={group}: {name} normalises rows whose number depends on the data (hidden patches), "
+            "which groups of samples do not divide; set batch_norm.group=null, or take a head without batch norm"
+        )
+    if every > 1 and (group % every or group < 2 * every):
+        raise ConfigError(
+            f"batch_norm.group={group}: to {name} comes one in {every} samples; wanted a multiple of {every} from "
+            f"{2 * every}, or null for the whole batch"
+        )
+    return group // every

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssl_zoo.losses.precision import autocast_off
 from ssl_zoo.modules.queue import Staged
 
 
@@ -25,7 +26,7 @@ class RunningMoments(Staged):
 
     def forward(self, z: Tensor) -> Tensor:
         """``[N, D]`` rows of the global batch -> ``[D, D]`` with their share, which has gradient; staged."""
-        with torch.autocast(z.device.type, enabled=False):
+        with autocast_off():
             z = z.to(self.moments.dtype)
             mixed = self.momentum * self.moments + (1 - self.momentum) / len(z) * (z.T @ z)
         self.stage(mixed)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_zoo.losses.precision import autocast_off, promoted
 from ssl_zoo.modules.heads import MLP, Norm
 from ssl_zoo.ranges import Size
 
@@ -30,12 +31,13 @@ class WeightNormLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        return self.weight_g * F.normalize(self.weight_v, dim=1)
+        return promoted(self.weight_g) * F.normalize(promoted(self.weight_v), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Never in autocast's half precision: the scores are divided by 0.04 before an exponential."""
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.to(self.weight_v.dtype), self.weight)
+        """Never in half precision: the scores are divided by 0.04 before an exponential."""
+        with autocast_off():
+            weight = self.weight
+            return F.linear(x.to(weight.dtype), weight)
 
 
 class DINOHead(nn.Module):
@@ -63,8 +65,7 @@ class DINOHead(nn.Module):
         norm_last_layer: bool = True,
     ) -> None:
         super().__init__()
-        self.mlp = MLP(in_features, hidden, bottleneck, norm, last_bias=True, activation="gelu")
-        self.mlp.apply(_truncated_normal)
+        self.mlp = MLP(in_features, hidden, bottleneck, norm, last_bias=True, activation="gelu", init_std=0.02)
         self.last_layer = WeightNormLinear(bottleneck, out_features, norm_last_layer)
         self.out_features = out_features
 
@@ -76,10 +77,3 @@ class DINOHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in_features]`` -> scores ``[..., out_features]``."""
         return self.last_layer(self.embed(x))
-
-
-def _truncated_normal(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_zoo.losses.precision import full_precision
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.queue import Staged
 
@@ -49,8 +50,7 @@ class ExpertCentres(Staged):
     def add(self, v: Tensor, expert: Tensor) -> None:
         """Stage gathered embeddings ``[N, K, D]`` and the expert ``[N]`` of each; every rank adds the same rows."""
         self.added += len(v)
-        taken = F.one_hot(expert, v.shape[1]).to(v.dtype)  # [N, K]
-        self.stage(torch.einsum("nk,nkd->kd", taken, v))
+        self.stage(_sums(v, expert))
 
     @torch.no_grad()
     def write(self, rows: Tensor) -> None:
@@ -63,3 +63,9 @@ class ExpertCentres(Staged):
         self.sums.zero_()
         self.added = 0
         return centres
+
+
+@full_precision
+def _sums(v: Tensor, expert: Tensor) -> Tensor:
+    taken = F.one_hot(expert, v.shape[1]).to(v.dtype)  # [N, K]
+    return torch.einsum("nk,nkd->kd", taken, v)

@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.modules.batch_norm import BatchNorm
+from ssl_zoo.passes import layout, restored
 
 
 def in_chunks(
@@ -25,7 +27,7 @@ def in_chunks(
     """``encode(views)`` for ``chunks`` parts of the rows, one at a time; the same values and gradients.
 
     Equal to ``encode`` of all rows for networks without batch statistics, and for batch norms whose group divides a
-    chunk (``batch_norm.group``).
+    chunk's samples (``batch_norm.group``).
 
     Args:
         module: What ``encode`` runs; the running statistics of its batch norms move in the forward pass only.
@@ -68,14 +70,16 @@ class _Norms:
         self.norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
         self.held = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]
         self.moved: list[list[dict[str, Tensor]]] = []
+        self.layout = layout()
 
     @contextmanager
     def forgetting(self) -> Iterator[None]:
-        """Around the repetition of a forward pass."""
+        """Around the repetition of a forward pass, which comes with the backward pass: nothing is around it then."""
         for norm, buffers in zip(self.norms, self.held, strict=True):
             norm._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
         try:
-            yield
+            with restored(self.layout):
+                yield
         finally:
             for norm, buffers in zip(self.norms, self.held, strict=True):
                 norm._buffers.update(buffers)
@@ -106,7 +110,7 @@ def check(module: nn.Module, chunks: int, rows: int, group: int | None) -> None:
     Args:
         module: The method.
         chunks: ``method.grad_cache``.
-        rows: Of a micro-batch in one process.
+        rows: Samples of a micro-batch in one process.
         group: ``batch_norm.group``.
 
     Raises:
@@ -114,13 +118,20 @@ def check(module: nn.Module, chunks: int, rows: int, group: int | None) -> None:
     """
     if chunks < 1 or rows % chunks:
         fits = max(n for n in range(1, min(max(chunks, 1), rows) + 1) if rows % n == 0)
-        raise ConfigError(f"method.grad_cache={chunks}: wanted chunks of equal size of the {rows} rows of a process; "
-                          f"try method.grad_cache={fits}")
+        raise ConfigError(
+            f"method.grad_cache={chunks}: wanted chunks of equal size of the {rows} samples of a process; "
+            f"try method.grad_cache={fits}"
+        )
     size = rows // chunks
     normed = any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
     if chunks > 1 and normed and (group is None or size % group):
         raise ConfigError(
-            f"method.grad_cache={chunks} embeds {size} rows at a time, and batch norm takes its statistics from "
-            f"{'the whole batch' if group is None else f'groups of {group} rows'} (batch_norm.group="
+            f"method.grad_cache={chunks} embeds {size} samples at a time, and batch norm takes its statistics from "
+            f"{'the whole batch' if group is None else f'groups of {group} samples'} (batch_norm.group="
             f"{'null' if group is None else group}): set batch_norm.group={size}, or take networks without batch norm"
+        )
+    if chunks > 1 and any(isinstance(part, BatchNorm) and part.interleaved for part in module.modules()):
+        raise ConfigError(
+            f"method.grad_cache={chunks}: a chunk holds other samples than a group to which interleaved=true "
+            "of batch_norm deals those of the whole batch; set method.grad_cache=1, or batch_norm.interleaved=null"
         )

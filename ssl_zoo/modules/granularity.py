@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.losses.prototypical import concentration_of
+from ssl_zoo.modules.float32 import Float32State
 from ssl_zoo.modules.kmeans import Clusters
 
 
-class Granularity(nn.Module):
+class Granularity(Float32State):
     """Assignment, prototypes and their concentrations, in buffers: a resumed run does not cluster again.
 
     Args:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ssl_zoo.errors import nearest
+from ssl_zoo.ranges import Positive
 
 Norm = Literal["none", "batch", "batch_no_offset", "batch_no_affine", "layer"]
 
@@ -42,6 +43,14 @@ def _linear(in_features: int, out_features: int, bias: bool | Literal["frozen"])
     return layer
 
 
+def _start_normal(layers: nn.Sequential, std: float) -> None:
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 class MLP(nn.Sequential):
     """Linear layers with a norm and an activation between them; ``hidden: []`` is one linear layer.
 
@@ -56,6 +65,7 @@ class MLP(nn.Sequential):
         last_norm: After the last layer, as ``norm``; no activation follows.
         last_bias: Whether the last layer has one; ``frozen`` keeps its random start for ever (SimSiam's code).
         activation: After each hidden layer: relu or gelu.
+        init_std: Deviation of truncated normal weights, with biases 0 (DINO, MSN); None: torch's start.
 
     Raises:
         ValueError: On an unknown norm or activation, or a width that is neither positive nor -1.
@@ -71,6 +81,7 @@ class MLP(nn.Sequential):
         last_norm: Norm = "none",
         last_bias: bool | Literal["frozen"] = False,
         activation: Literal["relu", "gelu"] = "relu",
+        init_std: Positive | None = None,
     ) -> None:
         for kind, name, known in (
             ("norm", norm, NORMS),
@@ -89,6 +100,8 @@ class MLP(nn.Sequential):
         layers += [_linear([in_features, *widths][-2], widths[-1], last_bias), NORMS[last_norm](widths[-1])]
         super().__init__(*(layer for layer in layers if layer is not None))
         self.out_features = widths[-1]
+        if init_std is not None:
+            _start_normal(self, init_std)
 
     def __getitem__(self, index: slice | int) -> Any:
         """One layer, or several as an ``nn.Sequential``: ``head[:3]`` is where SimCLR v2 starts to fine-tune."""

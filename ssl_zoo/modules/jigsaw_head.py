@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ssl_zoo.backbones.apply import tiled
+
 
 class JigsawHead(nn.Module):
     """Project every tile, put the tiles of an image in an order of its own, and mix them into one embedding.
@@ -27,6 +29,6 @@ class JigsawHead(nn.Module):
 
     def forward(self, features: Tensor, order: Tensor) -> Tensor:
         """``[B, P, F]`` features of the tiles, and ``[B, P]``: which tile comes first, second, ... -> ``[B, D]``."""
-        x = self.tile(features.flatten(0, 1)).unflatten(0, features.shape[:2])       # [B, P, D]
+        x = tiled(self.tile, features)                                               # [B, P, D]
         x = x.gather(1, order.unsqueeze(2).expand_as(x))
         return self.mix(x.flatten(1))

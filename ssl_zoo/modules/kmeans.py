@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.distributed import all_reduce_sum_, gather, rank, world_size
+from ssl_zoo.losses.precision import full_precision
 
 BLOCK = 2**24  # similarities held at a time, 64 MB in float32; decides on the rows of a product, never the world size
 
@@ -37,6 +38,7 @@ def check_clusters(clusters: int | Sequence[int], most: int, samples: str) -> No
 
 
 @torch.no_grad()
+@full_precision
 def kmeans(
     x: Tensor,
     clusters: int,
@@ -71,7 +73,6 @@ def kmeans(
         raise ValueError(f"kmeans: {clusters} clusters of {len(x)} samples; wanted 1 to {len(x)}")
     if iterations < 1 or redo < 1:
         raise ValueError(f"kmeans: iterations and redo must be 1 or more, got {iterations} and {redo}")
-    x = x if x.dtype == torch.float64 else x.float()
     x = F.normalize(x, dim=1) if spherical else x
     share = _Share(x, clusters, device)
     generator = torch.Generator().manual_seed(seed)
@@ -85,6 +86,7 @@ def kmeans(
 
 
 @torch.no_grad()
+@full_precision
 def spherical_kmeans(
     x: Tensor, start: Tensor, iterations: int = 10, device: torch.device | str | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -130,6 +130,13 @@ class Mixer:
                 f"method.mixer: alpha={self.alpha} and inputmix={self.inputmix}; wanted more than 0, and 0 or more"
             )
 
+    @property
+    def compares(self) -> Literal["batch", "process"] | None:
+        """Among whose samples a partner is looked for (:attr:`ssl_zoo.methods.base.Method.compares`)."""
+        if self.kind == "none":
+            return "batch" if self.inputmix else None
+        return "batch" if self.scope == "global" else "process"
+
     def inputs(self, batch: Batch) -> Batch:
         """The batch with InputMix applied to all views; partners are rows of any view."""
         if not self.inputmix:

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.distributed import broadcast_object, is_main
+from ssl_zoo.losses.precision import full_precision
 
 ROWS = 2**16  # of the covariance summed at a time
 NOISE = 1e-12  # share of the largest variance below which a component holds the rounding of float32 only
 
 
 @torch.no_grad()
+@full_precision
 def pca_whiten(x: Tensor, components: int, device: torch.device | str | None = None) -> Tensor:
     """Features on their first components, each divided by its standard deviation, then every row at length 1.
 
@@ -33,7 +35,6 @@ def pca_whiten(x: Tensor, components: int, device: torch.device | str | None = N
     """
     if components < 1:
         raise ValueError(f"pca_whiten: components must be 1 or more, got {components}")
-    x = x if x.dtype == torch.float64 else x.float()
     place = x.device if device is None else torch.device(device)
     told = broadcast_object([part.cpu() for part in _components(x, components, place)] if is_main() else None)
     mean, matrix = (part.to(place, x.dtype) for part in told)

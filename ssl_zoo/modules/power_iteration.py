@@ -7,9 +7,13 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from ssl_zoo.losses.precision import full_precision
+
 BLOCK = 2**24  # similarities held at a time, 64 MB in float32
 
 
+@torch.no_grad()
+@full_precision
 def power_iteration_clusters(
     x: Tensor,
     neighbours: int = 5,

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_zoo.losses.precision import full_precision, promoted
+
 
 class Prototypes(nn.Linear):
     """Similarities to ``count`` trainable vectors: ``C`` of SwAV, https://arxiv.org/abs/2006.09882 (Sec. 3.1).
@@ -19,11 +21,15 @@ class Prototypes(nn.Linear):
         super().__init__(in_features, count, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[B, count]`` scores, never in autocast's half precision: they are divided by 0.05 before an exponential."""
-        with torch.autocast(input.device.type, enabled=False):
-            return F.linear(input.to(self.weight.dtype), self.weight)
+        """``[B, count]`` scores, never in half precision: they are divided by 0.05 before an exponential."""
+        return _scores(input, self.weight)
 
     @torch.no_grad()
     def normalize_(self) -> None:
         """Put every prototype back on the unit sphere, in place: before each forward (main_swav.py, ``train``)."""
-        self.weight.copy_(F.normalize(self.weight, dim=1))
+        self.weight.copy_(F.normalize(promoted(self.weight), dim=1))
+
+
+@full_precision
+def _scores(input: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(input.to(weight.dtype), weight)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.modules.float32 import Float32State
 
-class Staged(nn.Module):
+
+class Staged(Float32State):
     """State that is written *after* the backward pass of the micro-batch that produced it.
 
     A write in place before backward would break autograd, and would make a key a negative of its own query.
-    Writers only stage; the base class of methods calls :meth:`commit` right after each backward.
+    Writers only stage; the base class of methods calls :meth:`commit` right after each backward. Its buffers keep
+    float32 where the networks are in half precision.
     """
 
     def __init__(self) -> None:

@@ -11,9 +11,13 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from ssl_zoo.losses.precision import full_precision
+
 BLOCK = 2**24  # similarities held at a time, 64 MB
 
 
+@torch.no_grad()
+@full_precision
 def jaccard_distance(
     x: Tensor, k1: int = 30, k2: int = 6, device: torch.device | str | None = None
 ) -> sparse.csr_matrix:

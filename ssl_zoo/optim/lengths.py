@@ -21,6 +21,7 @@ from ssl_zoo.optim.schedules import (
     Step,
     Warmup,
     WarmupCosine,
+    capped_warmup,
 )
 
 TORCH = ("_modules", "_parameters", "_buffers")  # of a module; its sub-modules are visited by themselves
@@ -37,11 +38,12 @@ def planned(cfg: DictConfig, samples: int, step: int = 0) -> Progress:
     """Steps per epoch and in total, as the trainer will take them.
 
     Args:
-        cfg: Of the run; ``data.batch_size``, ``trainer.max_epochs`` and ``trainer.max_steps`` are read.
-        samples: That an epoch shows: ``data.info.samples``.
+        cfg: Of the run; ``data.batch_size``, ``data.epoch_steps``, ``trainer.max_epochs`` and ``trainer.max_steps`` are
+            read.
+        samples: That an epoch shows where its steps are not given: ``data.info.samples``.
         step: Optimizer steps taken already.
     """
-    per_epoch = samples // cfg.data.batch_size
+    per_epoch = cfg.data.get("epoch_steps") or samples // cfg.data.batch_size
     return Progress(step, total_steps(per_epoch, cfg.trainer.max_epochs, cfg.trainer.max_steps), per_epoch)
 
 
@@ -96,6 +98,15 @@ def schedules(method: Any) -> list[tuple[str, Schedule]]:
         if _is_schedule(x) and not any(x == known for _, known in found):
             found.append((name, x))
     return found
+
+
+def cut_warmups(method: nn.Module, progress: Progress) -> list[str]:
+    """``who: what`` for each schedule of the method and its parts whose warm-up does not fit the run.
+
+    Those of the optimizer are told by :meth:`ssl_zoo.optim.recipe.BoundRecipe.messages`.
+    """
+    told = [(name, capped_warmup(x, progress)) for name, x in _of_parts(method) if _is_schedule(x)]
+    return [f"{name}: {message}" for name, message in told if message]
 
 
 def _of_optimizer(method: Any) -> Iterator[tuple[str, Any]]:
@@ -168,4 +179,4 @@ def _same_arc(schedule: Any, old: Progress, new: Progress) -> bool:
 
 def _steps(schedule: Any, count: float, progress: Progress) -> int:
     """Steps of so many counts, rounded down: to look at one step more does no harm."""
-    return max(math.floor(count), 0) * (progress.steps_per_epoch if schedule.per_epoch else 1)
+    return int(max(math.floor(count), 0) * (progress.steps_per_epoch if schedule.per_epoch else 1))

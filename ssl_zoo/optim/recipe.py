@@ -56,7 +56,7 @@ class OptimizerRecipe:
 
     Args:
         optimizer: Called with a list of groups; a partial of a ``torch.optim`` class.
-        values: Options of every group, each a constant or a schedule. Must hold ``lr``.
+        values: Options of every group, each a constant or a schedule; one that is None is left out. Must hold ``lr``.
         rules: Name -> rule, or a list of rules; the first that fits a parameter wins, and one that gets no parameter is
             an error. A rule selects by ``match`` (regular expression searched in the parameter's name) and/or
             ``ndim_at_most`` (1: biases and norms). It may set any option of the optimizer (constant or schedule),
@@ -82,7 +82,7 @@ class OptimizerRecipe:
         if layer_decay is not None:
             layer_scales([], layer_decay)
         self.optimizer = optimizer
-        self.values = dict(values)
+        self.values = {option: x for option, x in values.items() if x is not None}
         self.rules = _named_rules(rules)
         self.lr_scale = lr_scale
         self.layer_decay = layer_decay

@@ -24,16 +24,17 @@ class Progress:
     Args:
         step: Optimizer steps already taken, which is the index (from 0) of the one being taken.
         total: Optimizer steps of the whole run.
-        steps_per_epoch: Optimizer steps of one epoch.
+        steps_per_epoch: Optimizer steps of one epoch. Not whole for data that repeats without a boundary (SimCLR, BYOL);
+            a warm-up of some epochs is then cut to whole steps, as their authors do.
     """
 
     step: int
     total: int
-    steps_per_epoch: int
+    steps_per_epoch: int | float
 
     @property
     def epoch(self) -> int:
-        return self.step // self.steps_per_epoch
+        return int(self.step // self.steps_per_epoch)
 
     @property
     def epochs(self) -> int:
@@ -46,7 +47,7 @@ class Progress:
 
     def since(self, epoch: int) -> Progress:
         """For what begins in that epoch: its first step is step 0, and so are those before it."""
-        return replace(self, step=max(self.step - epoch * self.steps_per_epoch, 0))
+        return replace(self, step=max(self.step - int(epoch * self.steps_per_epoch), 0))
 
 
 class Schedule(Protocol):
@@ -70,6 +71,8 @@ def value(x: float | Schedule, progress: Progress) -> float:
 
 def capped_warmup(x: float | Schedule, progress: Progress) -> str | None:
     """The sentence that says how a warm-up longer than the run is cut, or None when it fits (or there is none)."""
+    if isinstance(x, Held):
+        return capped_warmup(x.after, progress)
     return x.cap_message(progress) if isinstance(x, _Ramp) else None
 
 
@@ -203,7 +206,8 @@ class _Ramp(_Clock):
         warmup_steps: The same in steps, for code that rounds its own way; used instead when given.
         style: ``fraction``: at count k the value is ``start + (peak - start) k / n``, so the peak is reached one step
             after the warm-up (SimCLR, BYOL, Barlow Twins, MoCo v3, MAE). ``linspace``: ``np.linspace(start, peak, n)``,
-            whose last value is the peak already, so that the curve repeats it (SwAV, DINO).
+            whose last value is the peak already, so that the curve repeats it (SwAV, DINO). ``ahead``: ``fraction`` one
+            count ahead, with the same last value (lightly).
     """
 
     start: NonNegative = 0.0
@@ -221,7 +225,10 @@ class _Ramp(_Clock):
         """Length of the warm-up in counts as configured."""
         if self.warmup_steps is not None:
             return self.warmup_steps / progress.steps_per_epoch if self.per_epoch else self.warmup_steps
-        return self.warmup_epochs if self.per_epoch else self.warmup_epochs * progress.steps_per_epoch
+        if self.per_epoch:
+            return self.warmup_epochs
+        steps = self.warmup_epochs * progress.steps_per_epoch
+        return steps if isinstance(progress.steps_per_epoch, int) else math.floor(steps)
 
     def warmup(self, progress: Progress) -> float:
         """Length of the warm-up in counts as used: a run that only warms up would never train at its rate."""
@@ -237,11 +244,12 @@ class _Ramp(_Clock):
         return f"the warm-up of {asked:g} {unit} does not fit a run of {run} {unit}: cut to {used:g} {unit}"
 
     def ramp(self, count: float, warmup: float, peak: float) -> float:
+        count += self.style == "ahead"
         parts = max(warmup - 1, 1) if self.style == "linspace" else warmup
         return self.start + (peak - self.start) * min(count / parts, 1.0)
 
 
-STYLES = ("fraction", "linspace")
+STYLES = ("fraction", "linspace", "ahead")
 
 
 @dataclass(frozen=True)
@@ -256,6 +264,7 @@ class WarmupCosine(_Ramp):
         end: Value that the cosine runs to; it is reached one step after the run's last.
         end_factor: The same as a part of the peak; used instead when given.
         absolute_end: ``end`` is the same for every batch size (``--min_lr`` of DINO, iBOT and DINOv2).
+        end_in_run: The run's last step has ``end`` already (lightly).
     """
 
     rates = ("start", "peak", "end")
@@ -263,6 +272,7 @@ class WarmupCosine(_Ramp):
     end: NonNegative = 0.0
     end_factor: NonNegative | None = None
     absolute_end: bool = False
+    end_in_run: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -281,7 +291,8 @@ class WarmupCosine(_Ramp):
         if warmup and count < warmup:
             return self.ramp(count, warmup, self.peak)
         end = self.end if self.end_factor is None else self.end_factor * self.peak
-        return _half_cosine(self.peak, end, count - warmup, int(self.length(progress)) - warmup)
+        length = int(self.length(progress)) - warmup - self.end_in_run
+        return _half_cosine(self.peak, end, count - warmup, length)
 
 
 @dataclass(frozen=True)

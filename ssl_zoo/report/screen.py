@@ -17,8 +17,10 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.optim.lengths import cut_warmups
 from ssl_zoo.optim.recipe import BoundRecipe
 from ssl_zoo.optim.schedules import Progress
+from ssl_zoo.sides import height_width
 
 MEGABYTE = 1_000_000
 LARGE_BUFFER = 1 * MEGABYTE  # smaller ones (batch norm statistics, cursors) are not worth a line
@@ -73,7 +75,8 @@ def screen(
     for name, text in lines:
         if text:
             facts.add_row(name, Text(text))
-    messages = [Text(f"note: {text}", style="yellow") for text in (*merged(recipe.messages(progress)), *notes)]
+    cut = merged([*recipe.messages(progress), *cut_warmups(method, progress)])
+    messages = [Text(f"note: {text}", style="yellow") for text in (*cut, *notes)]
     return Panel(Group(facts, Text(), groups_table(recipe, progress), *messages), title="ssl_zoo", title_align="left")
 
 
@@ -163,12 +166,16 @@ def _method(cfg: DictConfig, method: nn.Module) -> str:
 def _recipe(cfg: DictConfig) -> str:
     source = OmegaConf.select(cfg, "recipe.source", default=None)
     expected = OmegaConf.select(cfg, "recipe.expected", default=None)
+    published = OmegaConf.select(cfg, "recipe.published", default=None)
+    if published and OmegaConf.select(cfg, "expected", default=None) is None:  # an experiment has replaced the recipe
+        return f"{source}; for short runs: the published one is experiment={published}"
     return "" if not source else str(source) + (f"; expected: {expected}" if expected else "")
 
 
 def _data(info: DataInfo) -> str:
     labels = f"{info.classes} classes" if info.classes else "unlabelled"
-    return f"{info.samples:,} samples, {labels}, {info.channels} x {info.image_size} x {info.image_size}"
+    height, width = height_width(info.image_size)
+    return f"{info.samples:,} samples, {labels}, {info.channels} x {height} x {width}"
 
 
 def _steps(progress: Progress) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from ssl_zoo.optim.lengths import planned
 from ssl_zoo.report.screen import screen
 from ssl_zoo.report.views import save_data_views
-from ssl_zoo.trainer import device_of, devices_of
+from ssl_zoo.trainer import device_of, devices_of, half_note, precision_of
 
 
 def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) -> None:
@@ -36,6 +36,6 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
         devices=processes * cfg.trainer.num_nodes,
         augmentation=data.describe(device_of(cfg), processes),
         checkpoints=2,  # last and best
-        notes=[f"continues {cfg.resume}"] if cfg.resume else [],
+        notes=[*([f"continues {cfg.resume}"] if cfg.resume else []), *half_note(precision_of(cfg))],
     )
     Console().print(text)

@@ -8,6 +8,7 @@ from ssl_zoo.augmentations.rng import Draw, stream_key
 # Only what the defaults leave out, or what makes an operation do more; an operation that is not here takes no options.
 OPTIONS = {
     "image/color_jitter": {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "p": 0.8},
+    "image/color_jitter_hsv": {"brightness": 0.4, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "p": 0.8},
     "image/cutout": {"side": 9, "p": 0.7, "value": [0.2, 0.4, 0.6]},
     "image/grayscale": {"p": 0.4},
     "image/jigsaw": {"size": 8},

@@ -22,7 +22,6 @@ COUNTS = {
     **{f"{name}/{scale}": (1, 0) for name in SINGLE for scale in ("small", "large")},
     **{f"{name}/{scale}": counts for name, counts in SEVERAL.items() for scale in ("small", "large")},
     "dino/large": (2, 8),
-    "dino/large_resnet": (2, 8),
     "dino/small": (2, 4),
     "dinov2/large": (2, 8),
     "dinov2/small": (2, 4),
@@ -31,9 +30,11 @@ COUNTS = {
     "ibot/large": (2, 10),
     "ibot/small": (2, 4),
     "lejepa/large": (2, 6),
+    "lejepa/minimal": (4, 0),
     "lejepa/small": (4, 0),
     "msn/large": (2, 10),
     "msn/small": (2, 4),
+    "solo_cifar/reconstruction": (1, 0),
     "swav/large": (2, 6),
     "swav/large_160": (2, 4),
     "swav/small_multicrop": (2, 4),
@@ -51,7 +52,8 @@ def config_of(path, name):
 def test_file(path, name):
     size, channels = (32, 1) if name == "gray" else (32, 3) if path.stem.startswith("small") else (64, 3)
     node = config_of(path, name)
-    conf = OmegaConf.create({"augmentation": node, "data": {"image_size": size}, "global_views": 2}).augmentation
+    others = {"data": {"image_size": size}, "global_views": 2, "backbone": {"_target_": "vit"}}
+    conf = OmegaConf.create({"augmentation": node, **others}).augmentation
     assert set(conf) == {"views", "eval", "normalize", "where"}
     pipeline = ViewPipeline(conf.views, conf.normalize, channels)
     image = torch.randint(0, 256, (4, channels, size, size), dtype=torch.uint8)

@@ -6,7 +6,7 @@ import torchvision.transforms.functional as TF
 from torchvision.transforms import InterpolationMode
 
 from ssl_zoo.augmentations import registry
-from ssl_zoo.augmentations.image.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, _jitter_by_mask, rotate_hue
+from ssl_zoo.augmentations.image.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, blend, jitter_by_mask, rotate_hue
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from tests.augmentations.image_cases import draw, images, largest
 
@@ -105,7 +105,7 @@ def test_color_jitter_in_every_order(strength):
     wanted = by_torchvision(x, order, factors)
     assert len(set(map(tuple, order.tolist()))) == 24
     assert largest(op(x, d), wanted) < 1e-5
-    assert largest(_jitter_by_mask(x, order, factors, turns=True), wanted) < 1e-5     # the accelerator's way
+    assert largest(jitter_by_mask(x, order, factors, True, blend), wanted) < 1e-5     # the accelerator's way
     untouched = (factors == torch.tensor([1.0, 1.0, 1.0, 0.0])).all(dim=1)
     assert 10 < untouched.sum() < 45
     assert torch.equal(op(x, d)[untouched], x[untouched])

@@ -134,6 +134,12 @@ def test_noisy_rand_augment_has_the_authors_magnitudes(level):
     assert set(op.flatten().tolist()) == set(range(1, 16))
 
 
+def test_noisy_rand_augment_translates_by_so_many_pixels_where_told():
+    op = build("image/noisy_rand_augment", magnitude_std=0.0, p=1.0, translate=100)
+    kind, value = op.parameters_of(draw(512), 224, 64)
+    assert value[(kind == ours.TRANSLATE_X) | (kind == ours.TRANSLATE_Y)].abs().unique().tolist() == [100.0]
+
+
 def test_noisy_rand_augment_draws_its_magnitude():
     op, value = build("image/noisy_rand_augment", magnitude=5, magnitude_std=0.5, p=0.5).parameters_of(
         draw(20000), 32, 32)

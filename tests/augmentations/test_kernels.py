@@ -82,10 +82,10 @@ def test_boxes_are_the_same(
     scale: tuple[float, float], ratio: tuple[float, float], sides: tuple[int, int], used: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    crop = RandomResizedCrop(16, scale, ratio)
-    ours = crop.boxes(draw(3000), *sides)
+    crops = [RandomResizedCrop(16, scale, ratio, misfit=misfit) for misfit in ("redraw", "clamp")]
+    ours = [crop.boxes(draw(3000), *sides) for crop in crops]
     monkeypatch.setattr("ssl_zoo.augmentations.image.geometry.kernels_for", lambda x: None)
-    assert torch.equal(ours, crop.boxes(draw(3000), *sides))
+    assert all(torch.equal(boxes, crop.boxes(draw(3000), *sides)) for boxes, crop in zip(ours, crops, strict=True))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -102,6 +102,17 @@ def test_crops_are_the_same(
     assert apart(ours, crop(x, draw(), mirrored=mirrored)) < 1e-6
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crops_without_antialiasing_are_the_same(
+    interpolation: str, used: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop, x = RandomResizedCrop(9, interpolation=interpolation, antialias=False), images()
+    ours = crop(x, draw())
+    monkeypatch.setattr("ssl_zoo.augmentations.image.geometry.kernels_for", lambda x: None)
+    assert apart(ours, crop(x, draw())) < 1e-6
+    assert apart(ours, RandomResizedCrop(9, interpolation=interpolation)(x, draw())) > 0.1
+
+
 @pytest.mark.parametrize("hue", [0.0, 0.5])
 @pytest.mark.parametrize("seed", range(4))
 def test_jitter_is_the_same(seed: int, hue: float, used: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,10 +123,12 @@ def test_jitter_is_the_same(seed: int, hue: float, used: ModuleType, monkeypatch
     assert apart(ours, x) > 0.1
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "padding"), [(1, "reflect"), (3, "reflect"), (3, "zeros")])
 @pytest.mark.parametrize("kernel", [3, 9, 21])
-def test_blur_is_the_same(kernel: int, channels: int, used: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    blur, x = GaussianBlur(37, p=0.5, kernel=kernel), images(channels)
+def test_blur_is_the_same(
+    kernel: int, channels: int, padding: str, used: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blur, x = GaussianBlur(37, p=0.5, kernel=kernel, padding=padding), images(channels)
     ours = blur(x, draw())
     monkeypatch.setattr("ssl_zoo.augmentations.image.blur.kernels_for", lambda x: None)
     assert apart(ours, blur(x, draw())) < 1e-6
@@ -125,13 +138,16 @@ def test_blur_is_the_same(kernel: int, channels: int, used: ModuleType, monkeypa
 FLOAT, LONG, NUMBER = "*fp32", "*i64", "i32"
 SIGNATURES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "_bits_kernel": ({"counter": LONG, "key": "i64", "out": FLOAT}, {"uniform": True}),
-    "_boxes_kernel": ({"shapes": FLOAT, "places": FLOAT, "limits": "*fp64", "out": LONG}, {"attempts": 10}),
+    "_boxes_kernel": ({"shapes": FLOAT, "places": FLOAT, "limits": "*fp64", "out": LONG},
+                      {"attempts": 10, "clamps": True}),
     "_crop_kernel": (
-        {"x": FLOAT, "out": FLOAT, "boxes": LONG, "mirrored": "*i8"}, {"channels": 3, "bicubic": True, "flips": True},
+        {"x": FLOAT, "out": FLOAT, "boxes": LONG, "mirrored": "*i8"},
+        {"channels": 3, "bicubic": True, "flips": True, "widens": False},
     ),
     "_mean_kernel": ({"x": FLOAT, "order": LONG, "factors": FLOAT, "sums": FLOAT}, {}),
     "_jitter_kernel": ({"x": FLOAT, "out": FLOAT, "order": LONG, "factors": FLOAT, "means": FLOAT}, {}),
-    "_blur_kernel": ({"x": FLOAT, "out": FLOAT, "weights": FLOAT, "applied": "*i8"}, {"across": True}),
+    "_blur_kernel": ({"x": FLOAT, "out": FLOAT, "weights": FLOAT, "applied": "*i8"},
+                     {"across": True, "mirrors": False}),
 }  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from torchvision import models
 from ssl_zoo import config
 from ssl_zoo.backbones import base, image, tiny
 from ssl_zoo.backbones.resnet import ResNet
+from ssl_zoo.backbones.selective import resnet_sk
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.signatures import locate
+from ssl_zoo.signatures import locate, problems
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 SMALL = {"image_size": 32, "stem": "small"}
@@ -221,6 +222,26 @@ def test_wrong_arguments_and_stems_are_config_errors():
         tiny.vit_mini(embed_dim=30, num_heads=4)
 
 
+def test_a_padded_stem_widens_the_maps_of_a_resnet() -> None:
+    net = image.resnet18(image_size=32, stem="small_padded").net
+    plain = image.resnet18(image_size=32, stem="small").net
+    plain.conv1.load_state_dict(net.conv1.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    wide = net.conv1(x)
+    assert wide.shape == (2, 64, 34, 34) and isinstance(net.maxpool, torch.nn.Identity)
+    torch.testing.assert_close(wide[:, :, 1:-1, 1:-1], plain.conv1(x))
+    assert image.timm_model("resnet18", image_size=32, stem="small_padded").net.conv1.padding == (2, 2)
+    assert tiny.resnet8(stem="small_padded").net.conv1.padding == (2, 2)
+
+
+def test_a_padded_stem_is_a_resnets() -> None:
+    told = "backbone.stem=small_padded pads the first convolution of a plain ResNet, which '{}' is not"
+    with pytest.raises(ConfigError, match=told.format("vit_tiny_patch16_224")):
+        image.vit_tiny(image_size=32, stem="small_padded")
+    with pytest.raises(ConfigError, match=told.format("resnet_sk")):
+        resnet_sk(image_size=32, stem="small_padded")
+
+
 def test_unsupported_calls_name_those_that_have_it(views):
     vit, resnet = tiny.vit_mini(), tiny.resnet8()
     assert (vit.has_maps, vit.has_tokens, resnet.has_maps, resnet.has_tokens) == (False, True, True, False)
@@ -259,3 +280,21 @@ def test_a_network_whose_pooling_leaves_nothing_of_a_small_image_says_so():
         image.torchvision_model("alexnet", image_size=32)
     net = image.torchvision_model("alexnet", image_size=64)
     assert net.training and net(torch.zeros(2, 3, 64, 64)).shape == (2, net.out_features)
+
+
+def test_a_last_stage_may_keep_the_size_of_its_map():
+    with torch.device("meta"):
+        maps = [
+            image.resnet50(image_size=[64, 32], last_stride=s).forward_maps(torch.empty(1, 3, 64, 32))
+            for s in (None, 1)
+        ]
+    assert [[tuple(x.shape[2:]) for x in found][-2:] for found in maps] == [[(4, 2), (2, 1)], [(4, 2), (4, 2)]]
+
+
+def test_only_networks_without_patches_take_rectangles():
+    with torch.device("meta"):
+        assert tiny.resnet8(image_size=[32, 16], width=4)(torch.empty(1, 3, 32, 16)).shape == (1, 16)
+    with pytest.raises(ConfigError, match="backbone.name=vit_b_16 takes square images only; set data.image_size=64"):
+        image.torchvision_model("vit_b_16", image_size=[64, 32])
+    given = config.plain(config.load(["backbone=vit_mini", "data.image_size=[32,16]"]))
+    assert any("backbone.image_size=[32, 16]: vit_mini wants a whole number" in line for line in problems(given))

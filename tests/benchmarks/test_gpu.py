@@ -18,6 +18,7 @@ from benchmarks import gpu, gpu_agreement, gpu_rows, gpu_speed, gpu_waits
 from ssl_zoo.augmentations.captured import CapturedViews
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.data.batch import Batch, RawBatch
+from tests import patience
 
 CPU = torch.device("cpu")
 TINY = gpu_rows.Setting(CPU, tiny=True)
@@ -274,7 +275,7 @@ def test_agreement_and_waiting_are_looked_at_for_draws_views_and_methods() -> No
 @pytest.mark.slow
 def test_the_whole_script_runs_section_by_section() -> None:
     command = [sys.executable, gpu.__file__, "--tiny"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = patience.run(command, 400)
     assert done.returncode == 0, done.stderr
     rows = json.loads(Path("gpu.json").read_text())
     incomplete = [entry for entry in rows if entry["name"].startswith("section/")]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ssl_zoo.benchmarks import zoo
+from tests.patience import until
 
 
 def finished(folder, first, last, probe):
@@ -224,10 +225,8 @@ def kill_when(seen, words):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     table = subprocess.Popen([sys.executable, zoo.__file__, *words], **quiet)
     try:
-        end = time.monotonic() + 300
-        while not seen() and table.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
-        assert seen() and table.poll() is None
+        until(lambda: seen() or table.poll() is not None, 300)
+        assert table.poll() is None
     finally:
         os.killpg(table.pid, signal.SIGKILL)
         table.wait()

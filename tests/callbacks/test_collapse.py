@@ -84,6 +84,13 @@ def test_a_loss_at_ln_k_is_named_with_its_value() -> None:
     assert read(Collapse(every_n_steps=1, patience=4), HEALTHY, 9, loss=6.24) == []
 
 
+def test_the_uniform_loss_that_a_method_reports_for_a_batch_goes_before_its_own() -> None:
+    collapse = Collapse(every_n_steps=1, patience=4)
+    (message,) = told(collapse, 9, loss=torch.tensor(6.24), uniform_loss=torch.tensor(6.2383))
+    assert "the loss stays at 6.2400, that of uniform assignments (its parts at ln K = 6.2383)" in message
+    assert told(Collapse(every_n_steps=1, patience=4), 9, loss=torch.tensor(6.24), uniform_loss=torch.tensor(6.0)) == []
+
+
 def test_healthy_and_non_finite_features_give_no_warning() -> None:
     collapse = Collapse(every_n_steps=1, patience=1)
     assert read(collapse, HEALTHY, 5) == []

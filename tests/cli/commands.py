@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
+from tests.patience import is_in_time
 
 TINY = [
     "data=synthetic", "data.source.samples=48", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
@@ -49,11 +49,14 @@ class Running:
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 300) -> Done:
-        self.process.join(seconds)
-        if self.process.exitcode is None:
+        if not is_in_time(self._has_ended, seconds):
             self.process.kill()
             raise TimeoutError(f"{self.text('out')}\n{self.text('err')}\nstill runs after {seconds} s")
         return Done(self.process.exitcode, self.text("out"), self.text("err"))
+
+    def _has_ended(self, step: float) -> bool:
+        self.process.join(step)
+        return self.process.exitcode is not None
 
     def text(self, stream: str) -> str:
         return (self.streams / stream).read_text()
@@ -108,12 +111,3 @@ def kill_at(step: int, name: str = "SIGKILL") -> str:
     """The word that makes a training send itself a signal after a step."""
     assert name in signal.Signals.__members__
     return f"+callbacks.kill={{_target_: tests.cli.kill.Kill, step: {step}, signal_name: {name}}}"
-
-
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {seconds} s")
-        time.sleep(0.02)

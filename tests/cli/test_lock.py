@@ -12,8 +12,9 @@ import filelock
 import pytest
 
 from ssl_zoo import lock
-from tests.cli.commands import TINY, Running, start, train, until
+from tests.cli.commands import TINY, Running, start, train
 from tests.cli.test_run_folders import content, pictures
+from tests.patience import until
 
 SLOW = ["+callbacks.wait={_target_: tests.cli.kill.Wait, seconds: 0.3}", "trainer.checkpoint_every=1"]
 

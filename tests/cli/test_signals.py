@@ -14,10 +14,11 @@ import torch
 
 from ssl_zoo import runs
 from ssl_zoo.durations import seconds
-from tests.cli.commands import TINY, kill_at, start, train, until
+from tests.cli.commands import TINY, kill_at, start, train
 from tests.cli.test_lock import children
 from tests.cli.test_run_folders import record
 from tests.cli.test_runs import assert_same, weights
+from tests.patience import until
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143)])
@@ -60,14 +61,14 @@ def test_after_what_was_owed_every_epoch_is_saved_again(tmp_path: Path) -> None:
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
-    slow = "+callbacks.wait={_target_: tests.cli.kill.Wait, seconds: 20}"
+    slow = "+callbacks.wait={_target_: tests.cli.kill.Wait, seconds: 300}"
     running = start("train", *TINY, "hydra.run.dir=a", slow, cwd=tmp_path)
     until((tmp_path / "a/metrics.csv").exists)
     time.sleep(1)  # now it waits in its first step
     running.send(signal.SIGINT)
     time.sleep(1)  # or the system makes one signal of both
     running.send(signal.SIGINT)
-    done = running.wait(15)
+    done = running.wait(100)
     assert done.code == 130 and "Traceback" not in done.err, done
     assert "stopped by SIGINT at once; nothing had been saved" in done.err
     assert (record(tmp_path / "a").state, record(tmp_path / "a").reason) == ("interrupted", "SIGINT, at once")

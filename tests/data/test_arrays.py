@@ -59,6 +59,14 @@ def test_cifar100_reads_fine_labels(tmp_path):
     assert (len(train), len(train.classes), train.labels.tolist()) == (4, 100, [0, 1, 2, 3])
 
 
+def test_cifar_trains_on_its_test_images_too_and_then_validates_on_nothing(tmp_path):
+    cifar_like(tmp_path / "cifar-10-batches-py")
+    train, val = arrays.cifar10(str(tmp_path), 32, 3, split="train+test")
+    parts = arrays.cifar10(str(tmp_path), 32, 3)
+    assert val is None and len(train) == 24
+    assert torch.equal(train.images, torch.cat([part.images for part in parts]))
+
+
 def test_missing_cifar_says_where_it_looked_and_what_to_do(tmp_path):
     with pytest.raises(ConfigError) as error:
         arrays.cifar10(str(tmp_path), 32, 3)

@@ -1,4 +1,5 @@
 import warnings
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
@@ -27,6 +28,14 @@ def test_a_batch_has_normalised_views_and_draws_of_its_slots():
     assert -2.0 - 1e-6 <= float(batch.views[0].min()) and float(batch.views[0].max()) <= 2.0 + 1e-6
     assert batch.rng.slot.tolist() == list(range(8)) and batch.rng.sample("mask").uniform("m", 3).shape == (8, 3)
     assert batch.label.shape == batch.index.shape == (8,)
+
+
+def test_evaluation_may_see_another_size():
+    views = augmentation()
+    views["eval"] = {"ops": ["image/resize"], "size": 24}
+    data = DataModule(partial(synthetic, samples=8, val_samples=4), 4, 16, 3, views)
+    view, *_ = next(iter(data.val_loader()))
+    assert view.shape == (4, 3, 24, 24)
 
 
 def test_other_batches_pass_untouched():

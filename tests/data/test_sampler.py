@@ -139,3 +139,21 @@ def test_a_subset_of_a_sharded_source_keeps_its_shards():
     part = Part(Sharded(), torch.tensor([0, 7, 999]))
     assert part.shards.number.tolist() == [0, 1, 142] and part.shards.lanes == 8
     assert Part(Part(Sharded(), torch.arange(14)), torch.tensor([13])).shards.number.tolist() == [1]
+
+
+# Epochs of another length
+
+
+def test_a_longer_epoch_reads_the_set_again_in_another_order():
+    plan, once = Plan(10, 4, seed=0, steps=5), order(0, 3, 10)[:8]
+    batches = [plan.index(3, micro)[0] for micro in range(plan.length)]
+    assert plan.length == 5 and torch.equal(torch.cat(batches[:2]), once)
+    again = torch.cat(batches[2:4])
+    assert len(again.unique()) == 8 and not torch.equal(again, once)
+    assert all(len(batch.unique()) == 4 for batch in batches)
+    assert [(r.epoch, r.micro) for r, _ in zip(plan.requests(3, 3), range(3), strict=False)] == [(3, 3), (3, 4), (4, 0)]
+
+
+def test_a_shorter_epoch_stops_early():
+    plan = Plan(23, 4, seed=1, accumulate=2, steps=2)
+    assert plan.length == 4 and torch.equal(torch.cat([plan.index(0, i)[0] for i in range(4)]), order(1, 0, 23)[:8])

@@ -31,9 +31,9 @@ def meet(world: int = WORLD, told: Callable[[int, Any], Any] = lambda rank, item
 
     def tell(rank: int, item: Any) -> list[Any]:
         items[rank] = told(rank, item)
-        all_are_here.wait(10)
+        all_are_here.wait(300)
         found = list(items)
-        all_are_here.wait(10)
+        all_are_here.wait(300)
         return found
 
     return everywhere(lambda rank: Neighbours.meet(rank, world, lambda item: tell(rank, item)), world)

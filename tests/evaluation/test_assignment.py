@@ -41,6 +41,14 @@ def test_the_expert_with_the_largest_posterior() -> None:
     assert torch.equal(found, wanted)
 
 
+def test_without_a_validation_set_the_training_set_is_judged(tmp_path: Path) -> None:
+    cfg = tiny_config("mice", [*RUN, "callbacks=none", "data.source.val_samples=0"])
+    cfg.run_dir = str(tmp_path)
+    worker.run(cfg, tmp_path)
+    result = run(config.load([f"checkpoint={tmp_path}", "protocol=assignment"], "evaluate"))
+    assert result["samples"] == {"train": 48} and 1 <= result["clusters"] <= 4
+
+
 def test_a_method_that_assigns_nothing_is_told_what_to_take() -> None:
     judged = SimpleNamespace(method=tiny_method("simclr"))
     with pytest.raises(ConfigError, match="SimCLR assigns no clusters by itself .* protocol=clustering"):

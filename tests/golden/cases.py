@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.golden.hyperparameters import Hyperparameters
+
 RESULTS = ("output", "grad", "state", "state_after")  # roles of what the authors' code computed
 
 
@@ -34,19 +36,24 @@ class Arrays(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.values_by_name)
 
+    def sizes(self) -> set[int]:
+        """Dimensions of the arrays that were read."""
+        return {size for name in self.read for size in self.values_by_name[name].shape}
+
 
 @dataclass(frozen=True)
 class Case:
     file: Path  # the json
     method: str
     name: str
+    has_its_own_entry: bool = False  # with its own hyper-parameters; else all cases of the file share them
 
     def __str__(self) -> str:
         return f"{self.file.stem}/{self.name}"
 
     def load(self) -> tuple[dict[str, Any], Arrays, set[str]]:
         """What the json says of this case, its arrays, and the names of those that are results."""
-        document = json.loads(self.file.read_text())
+        document = json.loads(self.file.read_text(), object_hook=_remembering)
         with np.load(self.file.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if isinstance(document.get("cases"), dict):
@@ -65,16 +72,30 @@ class Case:
         return {**document, "case": self.name}, Arrays(arrays), results
 
 
+def _remembering(table: dict[str, Any]) -> dict[str, Any]:
+    """The json's tables as they are, but for hyper-parameters, which remember what is read of them."""
+    if isinstance(table.get("hyperparameters"), dict):
+        table["hyperparameters"] = Hyperparameters(table["hyperparameters"])
+    return table
+
+
 def discover(folder: Path) -> list[Case]:
     """Cases of all files below ``folder``. A json with ``cases`` names them; the others are flat (see below)."""
     found = []
     for file in sorted({path.with_suffix(".json") for kind in ("json", "npz") for path in folder.rglob(f"*.{kind}")}):
         # A npz without its json is a case too: one that fails, because nothing says what it means.
         document = json.loads(file.read_text()) if file.exists() else {}
+        if "fields" in document:  # a whole recipe (tests/golden/recipes)
+            continue
         method = document.get("method", file.stem)
-        names = list(document["cases"]) if isinstance(document.get("cases"), dict) else _flat(document)
-        found += [Case(file, method, name) for name in names]
+        names = _names(document)
+        own = isinstance(document.get("cases"), dict)
+        found += [Case(file, method, name, own) for name in names]
     return found
+
+
+def _names(document: Mapping[str, Any]) -> list[str]:
+    return list(document["cases"]) if isinstance(document.get("cases"), dict) else _flat(document)
 
 
 def _flat(document: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,19 @@
-"""One test for every case of every file under ``--goldens DIR``."""
+"""One test for every case of every file under ``--goldens DIR``, and for every field under ``--recipes DIR``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 
 from tests.golden.cases import discover
 from tests.golden.device import everything_on
+from tests.golden.recipes.recorded import BESIDE, recorded_in
 from tests.pool import GlooPool
+
+SHOWN = 4  # one recipe of so many is compared in `make test`, all of them in `make test-all`
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -18,6 +23,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not cases:
             raise pytest.UsageError(f"--goldens {folder}: no recorded case (a .json file beside a .npz file) is in it")
         metafunc.parametrize("case", cases, ids=str)
+    if "together" in metafunc.fixturenames:
+        shared = [case for case in discover(metafunc.config.getoption("goldens")) if not case.has_its_own_entry]
+        files = [list(group) for _, group in groupby(shared, key=lambda case: case.file)]
+        metafunc.parametrize("together", files, ids=[group[0].file.stem for group in files])
+    if "recorded" in metafunc.fixturenames:
+        _every_field(metafunc, metafunc.config.getoption("recipes"))
+
+
+def _every_field(metafunc: pytest.Metafunc, folder: Path) -> None:
+    """Nothing is composed here: only the files are read."""
+    runs = recorded_in(folder)
+    if not runs:
+        raise pytest.UsageError(f"--recipes {folder}: no recorded recipe (METHOD__RUN.json) is in it")
+    marks = [[] if i % SHOWN == 0 else [pytest.mark.slow] for i in range(len(runs))]
+    if "name" not in metafunc.fixturenames:
+        every = [pytest.param(run, marks=mark, id=str(run)) for run, mark in zip(runs, marks, strict=True)]
+        metafunc.parametrize("recorded", every)
+        return
+    fields = [
+        pytest.param(run, name, marks=mark, id=f"{run}-{name}")
+        for run, mark in zip(runs, marks, strict=True)
+        for name in (*BESIDE, *run.fields)
+    ]
+    metafunc.parametrize(("recorded", "name"), fields)
+
+
+@pytest.fixture
+def recipes(request: pytest.FixtureRequest) -> Path:
+    """The folder of recorded recipes."""
+    return Path(request.config.getoption("recipes"))
 
 
 @pytest.fixture(scope="session", autouse=True)

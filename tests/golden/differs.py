@@ -8,9 +8,6 @@ DIFFERS: dict[str, str] = {
         "the TF code projects the shortcut of every stage, also of the first one of ResNet-18 and -34; ours have "
         "torchvision's layers, so that weights can be exchanged"
     ),
-    "*/augment_ops*/contrast": "TensorFlow takes each channel's mean; ours is torchvision's, of the grey image",
-    "*/augment_ops*/saturation": "TensorFlow scales S of HSV; ours is torchvision's blend with the grey image",
-    "byol/augment_ops*/brightness": "BYOL's JAX code adds a number; ours is torchvision's factor",
     "byol/augment_ops*/hsv": "a step on the way: our hue rotation does not form HSV, and its result is compared",
     "barlowtwins/loss*/bn_running_*": "our standardisation is part of the loss, which needs no running statistics",
     "byol/update*/target_bnstate*.predictor.*": "the target's predictor is run but never used; our teacher has none",

@@ -12,9 +12,12 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.golden import checks, differs
-from tests.golden.cases import Case, discover, first_match
+from tests.golden.cases import Arrays, Case, discover, first_match
 from tests.pool import GlooPool
 
 # Every module of checks counts because it exists; it may give reasons of its own (DIFFERS) too.
@@ -36,12 +39,40 @@ def test_golden(case: Case, pools: Callable[[int], GlooPool]) -> None:
         return
     assert check, f"{case.file}: case {case.name!r} of method {case.method!r} has no check in tests/golden/checks"
     entry, arrays, results = case.load()
-    check(entry, arrays, **({"pools": pools} if "pools" in inspect.signature(check).parameters else {}))
+    run(check, entry, arrays, pools)
     assert arrays.read & results, f"{case.file}: the check of case {case.name!r} looked at none of its results"
     for name in sorted(results - arrays.read):
         reason = first_match(DIFFERS, f"{case.method}/{case.name}/{name}")
         assert reason, f"{case.file}: case {case.name!r}: no check looks at the recorded result {name!r}"
         print(f"{name} differs: {reason}")
+    if case.has_its_own_entry:
+        unread = without_reason(case.method, entry["hyperparameters"].unread(arrays.sizes()))
+        assert not unread, f"{case.file}: the check of case {case.name!r} does not read {', '.join(unread)}"
+
+
+@pytest.mark.slow
+def test_every_hyperparameter_that_cases_share_is_read(together: list[Case], pools: Callable[[int], GlooPool]) -> None:
+    """A file that has one table for all its cases: each number is read by the check of one of them at least."""
+    table, sizes = None, set()
+    for case in together:
+        if (check := check_of(case)) is None:
+            assert first_match(DIFFERS, f"{case.method}/{case.name}"), case
+            return
+        entry, arrays, _ = case.load()
+        table = entry["hyperparameters"] = table or entry["hyperparameters"]
+        run(check, entry, arrays, pools)
+        sizes |= arrays.sizes()
+    assert table is not None
+    unread = without_reason(together[0].method, table.unread(sizes))
+    assert not unread, f"{together[0].file}: no check reads {', '.join(unread)}"
+
+
+def without_reason(method: str, unread: list[str]) -> list[str]:
+    return [x for x in unread if not first_match(DIFFERS, f"{method}/hyperparameters/{x.partition('=')[0]}")]
+
+
+def run(check: Callable[..., None], entry: Any, arrays: Arrays, pools: Callable[[int], GlooPool]) -> None:
+    check(entry, arrays, **({"pools": pools} if "pools" in inspect.signature(check).parameters else {}))
 
 
 def test_a_case_without_a_check_is_found_and_has_none(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.losses.contrastive import info_nce, nt_xent
+from ssl_zoo.losses.contrastive import decoupled, info_nce, nt_xent
 
 
 def unit_rows(rows: int, dim: int, seed: int) -> Tensor:
@@ -92,3 +92,15 @@ def test_info_nce_gives_keys_and_queue_no_gradient():
     q, k, queue = (unit_rows(3, 4, seed).requires_grad_() for seed in (11, 12, 13))
     info_nce(q, k, queue, 0.2).backward()
     assert q.grad is not None and q.grad.abs().sum() > 0 and k.grad is None and queue.grad is None
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_decoupled_with_negatives_of_either_view_apart_as_loops(chunk):
+    a, b = unit_rows(5, 4, seed=14), unit_rows(5, 4, seed=15)
+    total = 0.0
+    for own, other in ((a, b), (b, a)):
+        for i in range(5):
+            for keys in (own, other):
+                total += math.log(sum(math.exp(float(own[i] @ keys[k]) / 0.2) for k in range(5) if k != i))
+            total -= float(own[i] @ other[i]) / 0.2
+    assert decoupled(a, b, a, b, 0, 0.2, apart=True, chunk=chunk).item() == pytest.approx(total / 10, rel=1e-12)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ssl_zoo.losses.precision import full_precision
+from ssl_zoo.losses.precision import autocast_off, full_precision
 
 
 @full_precision
@@ -28,3 +28,10 @@ def test_gradient_reaches_a_half_input_in_its_own_type():
     x = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
     full_precision(lambda x: x.square().sum())(x).backward()
     assert x.grad is not None and x.grad.dtype == torch.bfloat16 and x.grad.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_autocast_is_off_on_every_device_wherever_the_arguments_lie():
+    with torch.autocast("cpu", torch.bfloat16), autocast_off():
+        assert not any(map(torch.is_autocast_enabled, ("cpu", "cuda")))
+        with torch.autocast("cpu", torch.float16):  # whoever asks for it inside gets it
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float16

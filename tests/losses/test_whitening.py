@@ -75,3 +75,13 @@ def test_where_nobody_asks_the_loss_of_what_cannot_be_whitened_is_no_number(
     assert good.isfinite().all() and bad.isnan().any()
     views = [torch.cat([rows(9, 3), x]) for x in (flat, rows(9, 3))]
     assert whitened_mse(views, [torch.arange(18)], 9, 0.0, euclidean).isnan()
+
+
+def test_one_sided_pairs_have_the_same_value_and_no_gradient_through_their_second_view() -> None:
+    views = [rows(12, 2).requires_grad_() for _ in range(2)]
+    both = whitened_mse(views, [torch.arange(12)], 6)
+    one = whitened_mse(views, [torch.arange(12)], 6, one_sided=True)
+    assert one.item() == both.item()
+    first, second = torch.autograd.grad(one, views, allow_unused=True)
+    torch.testing.assert_close(first, torch.autograd.grad(both, views)[0])
+    assert second is None

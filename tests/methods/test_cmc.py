@@ -29,6 +29,14 @@ def test_each_tower_sees_its_channels_with_the_weights_of_the_given_network():
         "net.towers.0.conv1.weight", "net.towers.1.conv1.weight"]
 
 
+@pytest.mark.parametrize("name", ["cmc", "cmc_v2"])
+def test_towers_have_draws_of_their_own(name):
+    method = tiny_method(name)
+    one, other = (net.layer1[0].conv1.weight for net in method.backbone.net.towers)
+    assert one.shape == other.shape and not (one == other).any()
+    assert one.std().item() == pytest.approx(other.std().item(), rel=0.2)
+
+
 @pytest.mark.parametrize("channels", [[[0], [1, 3]], [[0, 1, 2]], [[], [1]]])
 def test_channels_that_the_views_do_not_have_are_refused(channels):
     with pytest.raises(ConfigError, match=r"method.channels=.*: wanted two lists or more of channels 0 to 2"):

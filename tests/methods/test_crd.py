@@ -77,6 +77,7 @@ def test_teachers_that_cannot_be_are_refused_with_a_sentence(teacher_file: Path,
         ({}, "wants one of method.teacher.checkpoint=RUN_FOLDER_OR_FILE .*; neither is given"),
         ({"checkpoint": "a", "timm": "b"}, "got both, a and b"),
         ({"checkpont": "a"}, "method.teacher has no 'checkpont'; did you mean 'checkpoint'"),
+        ({"checkpoint": str(teacher_file), "backbone": "wrn_40_2"}, "network is resnet8, .* made for wrn_40_2; take"),
         ({"checkpoint": str(tmp_path / "none.ckpt")}, "there is no such file; .*; wanted a .ckpt file or a run folder"),
         ({"timm": "resnet81"}, "method.teacher.timm=resnet81: timm has no such network; did you mean 'resnet"),
     ):

@@ -22,6 +22,14 @@ def test_the_teacher_is_what_is_evaluated() -> None:
     torch.testing.assert_close(features, method.teacher(torch.cat(batch.views[:2]))[: len(features)])
 
 
+def test_the_student_is_evaluated_where_asked() -> None:
+    method = tiny_method("dino", ["method.evaluate_student=true"])
+    assert method.encoder is method.backbone
+    batch = tiny_batch(view_sizes("dino"))
+    features = method.training_loss(batch)["features"]
+    torch.testing.assert_close(features, method.backbone(torch.cat(batch.views[:2]))[: len(features)])
+
+
 def test_the_last_layer_waits_for_the_end_of_the_first_epoch() -> None:
     method, sizes = tiny_method("dino"), view_sizes("dino")
     method.progress = Progress(step=1, total=12, steps_per_epoch=3)
@@ -94,16 +102,48 @@ def test_the_recipes_clip_each_tensor_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "peak", "warmup"), [("dino/large", 5e-4, 10), ("dino/small", 2e-3, 1), ("dino_resnet", 0.03, 10)]
+    ("words", "peak", "warmup"),
+    [
+        (["optimizer=dino/small"], 2e-3, 1),
+        (["optimizer=dino/large"], 0.03, 10),
+        (["optimizer=dino/large", "backbone=vit_mini"], 5e-4, 10),
+    ],
 )
 @pytest.mark.parametrize("batch", [128, 1024])
 def test_the_rate_scales_with_the_batch_and_ends_at_min_lr(
-    chosen: str, peak: float, warmup: int, batch: int
+    words: list[str], peak: float, warmup: int, batch: int
 ) -> None:
-    method = tiny_method("dino", [f"optimizer={chosen}"])
+    method = tiny_method("dino", words, tiny=False)
     method.bind(batch)
     rates = [method.bound.lr(Progress(step, 100_000, 1000)) for step in (1000 * warmup, 99_999)]
     assert rates == pytest.approx([peak * batch / 256, 1e-6], rel=1e-3)  # main_dino.py: --min_lr, of any batch
+
+
+@pytest.mark.parametrize(
+    ("words", "optimizer", "crop"),
+    [
+        ([], "AdamW", 0.4),
+        (["backbone=vit_base"], "AdamW", 0.4),
+        (["backbone=resnet50"], "SGD", 0.14),
+        (["backbone=resnet"], "SGD", 0.14),
+        (["backbone=timm", "backbone.name=resnet34"], "SGD", 0.14),
+    ],
+)
+def test_on_large_images_the_network_chooses_views_optimizer_and_its_own_settings(
+    words: list[str], optimizer: str, crop: float
+) -> None:
+    cfg = config.plain(config.load(["method=dino", "data=imagenet", *words]))
+    assert cfg["optimizer"]["optimizer"]["_target_"].endswith(optimizer)
+    assert cfg["augmentation"]["views"][0]["ops"][0]["image/random_resized_crop"]["scale"][0] == crop
+    if optimizer == "AdamW":
+        assert [cfg["backbone"][key] for key in ("start", "interpolation", "drop_path_rate")] == ["dino", "dino", 0.1]
+    elif "name" not in cfg["backbone"]:
+        assert cfg["backbone"]["zero_init_residual"] is False
+
+
+def test_small_images_keep_the_residual_network() -> None:
+    cfg = config.load(["method=dino", "data=cifar10"])
+    assert cfg.backbone._target_.endswith("resnet8") and cfg.optimizer["values"].lr.peak == 2e-3
 
 
 def test_one_view_is_refused() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
+from ssl_zoo import config
 from ssl_zoo.distributed import world_size
 from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.optim.schedules import Progress
@@ -32,6 +34,33 @@ def test_without_local_crops_two_pairs_are_divided_by_three():
     out = method.training_loss(batch)  # all scores are equal: each pair costs ln K
     assert "local" not in out
     assert out["global"].item() == pytest.approx(2 / 3 * torch.tensor(8.0).log().item(), rel=1e-5)
+
+
+def equal_scores(method: Any) -> None:
+    with torch.no_grad():
+        for head in (method.projector, method.patch_projector):
+            head.last_layer.weight_v.copy_(torch.ones_like(head.last_layer.weight_v))
+
+
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[:2]])
+def test_the_uniform_loss_is_that_of_equal_scores(sizes):
+    method = tiny_method("dinov2", ["method.koleo_weight=0.5", "method.patch_weight=2", "method.class_weight=3"])
+    equal_scores(method)
+    out = method.training_loss(tiny_batch(sizes))
+    assert out["loss"].item() == pytest.approx(out["uniform_loss"].item(), rel=1e-5)
+
+
+def test_the_large_recipe_has_the_authors_steps():
+    cfg = config.load(["experiment=dinov2_imagenet_vitl16_short"])
+    steps = 1_281_167 // cfg.data.batch_size  # 1250 in their epoch
+    assert cfg.trainer.max_epochs * steps == 100 * 1250
+    schedule = instantiate(cfg.method.teacher_temperature)
+    assert [schedule(Progress(step, 125_000, steps)) for step in (0, 37_499, 37_500)] == pytest.approx(
+        [0.04, 0.07, 0.07]
+    )
+    values = instantiate(cfg.optimizer["values"], _convert_="all")
+    assert values["lr"].warmup(Progress(0, 125_000, steps)) == 10 * 1250
+    assert instantiate(cfg.optimizer.rules.last_layers.lr).epochs * steps == 1250
 
 
 def test_patches_have_a_head_of_their_own_or_not():
@@ -72,8 +101,8 @@ def large() -> Any:
 def test_the_recipe_for_large_images_holds_the_last_layers_and_slows_the_patches():
     method = large()
     groups = {group["name"]: group for group in method.bound.optimizer.param_groups}
-    for step, held in ((3, True), (4, False)):
-        method.bound.apply(Progress(step, 80, 4))
+    for step, held in ((7, True), (8, False)):  # the authors' first epoch is two of ImageNet
+        method.bound.apply(Progress(step, 800, 4))
         assert (groups["last_layers"]["lr"] == 0) == held
     patches = next(group for name, group in groups.items() if name.startswith("patches"))
     assert patches["lr"] == pytest.approx(0.2 * 0.9**3 * groups["default"]["lr"])  # two blocks and the last behind
@@ -85,7 +114,7 @@ def test_the_recipe_for_large_images_holds_the_last_layers_and_slows_the_patches
 def test_the_rates_of_large_images_scale_with_the_root_of_the_batch_and_end_at_min_lr(batch):
     method = large()
     method.bind(batch)
-    for step, rate in ((1000, 0.004 * (batch / 1024) ** 0.5), (10_000, 1e-6)):  # the end of the warm-up, and of the run
+    for step, rate in ((2000, 0.004 * (batch / 1024) ** 0.5), (10_000, 1e-6)):  # the end of the warm-up, and of the run
         method.bound.apply(Progress(step, 10_000, 100))
         found = {group["name"]: group["lr"] for group in method.bound.optimizer.param_groups}
         assert (found["default"], found["last_layers"]) == pytest.approx((rate, rate))

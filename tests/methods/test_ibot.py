@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from ssl_zoo import config
+from ssl_zoo.callbacks.collapse import Collapse
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.self_distillation import centred_softmax
 from ssl_zoo.methods import ibot
 from ssl_zoo.optim.schedules import Progress
+from tests.callbacks.tiny import fake_method, fake_trainer
 from tests.helpers import tiny_batch, tiny_method, train_step
 
 SIZES = [16, 16, 8]  # two global crops and a local one
@@ -24,6 +29,28 @@ def test_before_the_first_epoch_of_masks_the_loss_is_dinos_and_the_temperature_w
         out = method.training_loss(tiny_batch(SIZES, step))
         assert (out["patch"] > 0) == hides
         assert used[-1] == pytest.approx(temperature)  # of patches, the second of a step
+
+
+def test_the_uniform_loss_is_that_of_equal_scores_and_the_monitor_names_it():
+    method = tiny_method("ibot", ["method.class_weight=0.5"])
+    with torch.no_grad():
+        method.projector.last_layer.weight_v.copy_(torch.ones_like(method.projector.last_layer.weight_v))
+    watch, half = Collapse(every_n_steps=1, patience=3), []
+    with pytest.warns(UserWarning, match=r"that of uniform assignments \(its parts at ln K = "):
+        for step in range(3):
+            batch = tiny_batch(SIZES, step)
+            out = {name: told.detach() for name, told in method.training_loss(batch).items()}
+            assert out["loss"].item() == pytest.approx(out["uniform_loss"].item(), rel=1e-5)
+            half.append(out["uniform_loss"].item())
+            watch.on_train_batch_end(fake_trainer(global_step=step + 1), fake_method(), out, batch, 0)
+    assert len(set(half)) > 1  # as many crops hide patches as the draws say
+
+
+def test_the_cards_say_where_the_losses_start():
+    for name, outputs in (("ibot", 8192), ("dinov2", 65536)):
+        cfg = config.load([f"method={name}", "data=imagenet"])
+        assert cfg.method.projector.out_features == outputs
+        assert f"starts near 1.5 ln K ({1.5 * math.log(outputs):.2f} for {outputs})" in cfg.card.healthy
 
 
 def test_local_crops_are_compared_and_never_masked():

@@ -50,3 +50,10 @@ def test_invaspread_stops_the_gradient_of_the_second_factor() -> None:
     methods = [InvaSpread(Identity(5), no_recipe(), Identity, stop_gradient=stop) for stop in (True, False)]
     stopped, full = (differentiate(method, VIEWS) for method in methods)
     assert stopped["loss"] == full["loss"] and abs(stopped["view0"] - full["view0"]).max() > 1e-3
+
+
+def test_dcl_with_negatives_apart_leaves_no_positive_in() -> None:
+    with pytest.raises(ValueError, match="method.apart=true takes the positive out for good, and method.leak"):
+        DCL(Identity(5), no_recipe(), Identity, leak=-103.6, apart=True)
+    apart, one = (DCL(Identity(5), no_recipe(), Identity, 0.5, apart=x) for x in (True, None))
+    assert apart.training_loss(batch_of(VIEWS))["loss"] != one.training_loss(batch_of(VIEWS))["loss"]

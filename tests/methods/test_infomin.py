@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from ssl_zoo import build
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.jigsaw_head import JigsawHead
 from ssl_zoo.report.views import mosaic
 from tests.golden.harness import Identity
-from tests.helpers import tiny_batch, tiny_method, view_sizes
+from tests.helpers import tiny_batch, tiny_config, tiny_method, view_sizes
 
 
 def test_tiles_are_mixed_in_the_order_that_is_asked_for():
@@ -27,10 +29,19 @@ def test_the_loss_is_the_weighted_sum_of_crop_and_tiles():
         torch.testing.assert_close(out["loss"], wanted)
 
 
-@pytest.mark.parametrize("size", [4, (4, 4)])
-def test_views_without_the_tiles_are_refused(size):
-    with pytest.raises(ValueError, match=r"wanted \[B, 9, C, s, s\]: end its ops with image/jigsaw"):
-        tiny_method("infomin").training_loss(tiny_batch([16, 16, size]))
+@pytest.mark.parametrize(
+    ("ops", "tiles", "got"),
+    [
+        ("[image/flip]", 9, "ends with image/flip"),
+        ("[{image/jigsaw: {grid: 2}}]", 9, "has 4 tiles"),
+        ("[image/jigsaw]", 4, "has 9 tiles"),
+    ],
+)
+def test_views_without_the_tiles_are_refused_before_the_start(ops, tiles, got):
+    cfg = tiny_config("infomin", [f"augmentation.views.1.ops={ops}", f"method.tiles={tiles}"])
+    with pytest.raises(ConfigError, match=f"method.tiles={tiles}: the local view of .* {got}; end its ops with"):
+        build.check_signatures(cfg)
+    build.check_signatures(tiny_config("infomin"))
 
 
 def test_the_picture_of_the_views_shows_tiles_as_a_mosaic():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ssl_zoo import build, config
 from ssl_zoo.errors import ConfigError
 from tests.helpers import tiny_batch, tiny_method, view_sizes
 
@@ -39,3 +40,29 @@ def test_directions_change_from_step_to_step():
 def test_a_weight_above_one_is_refused():
     with pytest.raises(ConfigError, match="method.weight=1.5: SIGReg's share of the loss wants 0 to 1"):
         tiny_method("lejepa", ["method.weight=1.5"])
+
+
+def test_a_centre_of_more_views_than_there_are_is_refused():
+    build.check_signatures(config.load(["method=lejepa", "data=synthetic", "method.centre_views=4"]))
+    wanted = "method.centre_views=5: .* augmentation.views gives 4; wanted 1 to 4, or null for all"
+    with pytest.raises(ConfigError, match=wanted):
+        build.check_signatures(config.load(["method=lejepa", "data=synthetic", "method.centre_views=5"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "decay"),
+    [
+        ([], "vit_small", 0.05),
+        (["backbone=resnet50"], "resnet50", 5e-4),
+        (["backbone=timm", "backbone.name=resnet34"], "timm_model", 5e-4),
+        (["backbone=convnext_tiny"], "convnext_tiny", 0.05),
+    ],
+)
+def test_the_network_chooses_the_weight_decay(words, target, decay):
+    cfg = config.load(["method=lejepa", "data=imagenet", *words])
+    assert cfg.backbone._target_.endswith(target) and cfg.optimizer["values"].weight_decay == decay
+
+
+def test_the_large_networks_patches_tile_the_local_crops():
+    cfg = config.load(["method=lejepa", "data=imagenet"])
+    assert [view.size for view in cfg.augmentation.views] == [224, 98] and cfg.backbone.patch_size == 14

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_zoo import config
+from ssl_zoo import build, config
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import ViewPipeline
 from ssl_zoo.errors import ConfigError
-from tests.helpers import tiny_batch, tiny_method
+from tests.helpers import tiny_batch, tiny_config, tiny_method
 
 SIZES = [16] * 4
 
@@ -49,7 +49,8 @@ def test_evaluation_reads_the_backbone_or_all_spaces_side_by_side():
     assert tiny_method("looc", ["method.concatenate=true"]).embed(view).shape == (8, 3 * 8)
 
 
-def test_another_number_of_key_views_is_refused():
-    method = tiny_method("looc", ["method.spaces=2"])
-    with pytest.raises(ConfigError, match=r"LooC got 3 key views .* for method.spaces=2; .* set method.spaces=3"):
-        method.training_loss(tiny_batch(SIZES))
+def test_another_number_of_key_views_is_refused_before_the_start():
+    words = r"method.spaces=2: augmentation.views gives 3 key views .* set method.spaces=3, or add or remove views"
+    with pytest.raises(ConfigError, match=words):
+        build.check_signatures(tiny_config("looc", ["method.spaces=2"]))
+    build.check_signatures(tiny_config("looc"))

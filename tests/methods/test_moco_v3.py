@@ -74,7 +74,7 @@ def test_a_frozen_patch_projection_stays_as_drawn_in_student_and_teacher():
     ("given", "message"),
     [
         ({"positions": "sinus"}, "backbone.positions=sinus of 'vit_tiny_patch16_224': did you mean 'sincos'"),
-        ({"start": "moco"}, "backbone.start=moco of 'vit_tiny_patch16_224': there are: mae, timm, xavier"),
+        ({"start": "moco"}, "backbone.start=moco of '.*': there are: beit, dino, ijepa, mae, msn, timm, xavier"),
     ],
 )
 def test_unknown_choices_are_refused(given, message):
@@ -83,7 +83,7 @@ def test_unknown_choices_are_refused(given, message):
 
 
 def test_the_vit_recipe_is_the_authors():
-    cfg = config.plain(config.load(["experiment=moco_v3_vit_imagenet_300ep"]))
+    cfg = config.plain(config.load(["experiment=moco_v3_imagenet_vits_300ep"]))
     assert cfg["augmentation"]["views"][0]["ops"][0]["image/random_resized_crop"]["scale"] == [0.08, 1.0]
     assert cfg["backbone"]["num_heads"] == 12 and cfg["backbone"]["freeze_patch_embed"] is True
     method, optimizer = cfg["method"], cfg["optimizer"]

@@ -42,6 +42,9 @@ def test_uniform_assignments_cost_ln_k():
     loss = method.training_loss(tiny_batch(view_sizes("msn")))["loss"].item()
     assert method.uniform_loss == math.log(method.prototypes.out_features)
     assert loss == pytest.approx(method.uniform_loss, rel=1e-4)
+    weighted = tiny_method("msn", ["method.temperature=1e6", "method.entropy=0.5"])
+    loss = weighted.training_loss(tiny_batch(view_sizes("msn")))["loss"].item()
+    assert loss == pytest.approx(weighted.uniform_loss, rel=1e-4)
 
 
 def test_the_weights_of_the_terms():
@@ -51,9 +54,21 @@ def test_the_weights_of_the_terms():
 
 
 def test_one_process_has_nothing_to_sum():
-    steps = [train_step(tiny_method("msn", [f"method.sum_prototype_gradients={flag}"]), tiny_batch(view_sizes("msn")))
-             for flag in ("true", "false")]
+    steps = [
+        train_step(tiny_method("msn", [f"method.sum_prototype_gradients={flag}"]), tiny_batch(view_sizes("msn")))
+        for flag in ("true", "false")
+    ]
     assert torch.equal(*(out["gradients"]["prototypes.weight"] for out in steps))
+
+
+def test_the_authors_processes_multiply_the_gradients_of_the_prototypes_alone():
+    one, sixteen = (
+        train_step(tiny_method("msn", [f"method.sum_prototype_gradients={n}"]), tiny_batch(view_sizes("msn")))
+        for n in ("false", 16)
+    )
+    for name, gradient in one["gradients"].items():
+        factor = 16 if name == "prototypes.weight" else 1
+        torch.testing.assert_close(sixteen["gradients"][name], factor * gradient)
 
 
 def test_a_network_without_class_token_is_read_by_its_patches():
@@ -87,5 +102,6 @@ def test_the_large_recipe_is_the_authors():
     cfg = config.plain(config.load(["data=imagenet", "method=msn", "backbone=vit_small"]))
     assert [view.get("count") for view in cfg["augmentation"]["views"]] == [2, 10]
     rates = cfg["optimizer"]["values"]["lr"]
-    assert [rates[key] for key in ("peak", "start", "end", "offset", "stretch")] == [1e-3, 2e-4, 1e-6, 1, 1.25]
+    assert [4 * rates[key] for key in ("peak", "start", "end")] == [1e-3, 2e-4, 1e-6]  # of a batch of 1024
+    assert (rates["offset"], rates["stretch"], cfg["optimizer"]["lr_scale"]) == (1, 1.25, "linear256")
     assert cfg["optimizer"]["rules"]["prototypes"]["weight_decay"] == 0 and cfg["trainer"]["clip"]["value"] == 3.0

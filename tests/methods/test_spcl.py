@@ -51,7 +51,7 @@ def adapt(*extra: str) -> dict[str, Any]:
     return {"losses": losses, **outs[0]["gradients"], **{f"state {name}": value for name, value in state.items()}}
 
 
-@pytest.mark.parametrize("group", ["null", "2", "4"])  # rows of one domain: all 4, those of one process, all again
+@pytest.mark.parametrize("group", ["null", "4", "8"])  # of both domains: all 8, those of one process, all again
 def test_two_processes_with_two_domains_equal_one(group: str, pool: GlooPool) -> None:
     one = adapt(f"batch_norm.group={group}")
     assert any("source_norms" in name and "running_var" in name for name in one)

@@ -44,3 +44,13 @@ def test_more_views_are_more_positives() -> None:
 def test_an_unknown_mode_is_named() -> None:
     with pytest.raises(ValueError, match="method.mode='two' is unknown; wanted one of all, one"):
         SupCon(Identity(2), no_recipe(), Identity, mode="two")  # type: ignore[arg-type]
+
+
+def test_the_sum_over_positives_inside_the_logarithm_by_hand() -> None:
+    # As above: for the anchors of the first class all three positives together are 3 e^10 of 3 e^10 + 2, for the last
+    # two one of e^10 + 4.
+    z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    pair = math.log((3 * math.exp(10) + 2) / (3 * math.exp(10)))
+    single = math.log((math.exp(10) + 4) / math.exp(10))
+    assert loss_of([z, z], [7, 7, 3], inside=True) == pytest.approx((4 * pair + 2 * single) / 6, rel=1e-9)
+    assert loss_of([z], [7, 7, 3], inside=True) == pytest.approx(2 / 3 * math.log(1 + math.exp(-10)), rel=1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn.functional import interpolate, normalize
@@ -40,6 +42,16 @@ def test_ressl_queues_the_weak_view_after_the_backward_pass() -> None:
     keys = normalize(method.teacher(batch.views[1][order])[order.argsort()], dim=1)
     torch.testing.assert_close(method.queue.keys[:8], keys, rtol=1e-4, atol=1e-5)
     assert torch.equal(method.queue.keys[8:], before[8:])
+
+
+def test_ressl_compares_every_crop_with_the_last_view() -> None:
+    method, batch = tiny_method("ressl"), tiny_batch([16, 12, 8, 16])
+    loss = method.training_loss(batch)["loss"]
+    parts = []
+    for view in batch.views[:3]:
+        pair = dataclasses.replace(batch, views=[view, batch.views[3]])
+        parts.append(method.training_loss(pair)["loss"])
+    torch.testing.assert_close(loss, torch.stack(parts).mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_emp_ssl_averages_windows_at_evaluation() -> None:

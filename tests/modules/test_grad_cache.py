@@ -10,9 +10,9 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.modules.grad_cache import check, in_chunks
-from tests.helpers import METHODS, ROWS, info, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
+from tests.helpers import METHODS, ROWS, info, method_file, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 
-CACHED = [name for name in METHODS if "grad_cache" in tiny_config(name).method]
+CACHED = [name for name in METHODS if "grad_cache" in method_file(name)]
 
 
 def steps(name, chunks, dtype, extra=()):
@@ -60,7 +60,7 @@ def test_activations_of_one_chunk_are_kept_at_a_time():
 
         @staticmethod
         def backward(ctx, grad):
-            (y,) = ctx.saved_tensors   # the checkpoint embeds the chunk again here
+            (y,) = ctx.saved_tensors  # the checkpoint embeds the chunk again here
             ctx.watched.most = max(ctx.watched.most, ctx.rows)
             return grad * y, None
 
@@ -83,11 +83,17 @@ def test_rows_that_do_not_divide():
         in_chunks(nn.Identity(), lambda x: (x,), torch.zeros(8, 1), 3)
 
 
-@pytest.mark.parametrize(("group", "message"), [
-    ("null", r"embeds 2 rows at a time, and batch norm takes its statistics from the whole batch "
-             r"\(batch_norm.group=null\): set batch_norm.group=2"),
-    (4, r"statistics from groups of 4 rows \(batch_norm.group=4\): set batch_norm.group=2"),
-])
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (
+            "null",
+            r"embeds 2 samples at a time, and batch norm takes its statistics from the whole batch "
+            r"\(batch_norm.group=null\): set batch_norm.group=2",
+        ),
+        (4, r"statistics from groups of 4 samples \(batch_norm.group=4\): set batch_norm.group=2"),
+    ],
+)
 def test_batch_norm_over_more_than_a_chunk_is_refused(group, message):
     cfg = tiny_config("simclr", ["method.grad_cache=4"])
     cfg.batch_norm.group = None if group == "null" else group
@@ -95,10 +101,20 @@ def test_batch_norm_over_more_than_a_chunk_is_refused(group, message):
         build.build_method(cfg, info())
 
 
+def test_chunks_do_not_deal_samples_as_the_whole_batch_does():
+    dealt = convert(nn.BatchNorm1d(4), group=2, interleaved=True)
+    check(dealt, 1, ROWS, 2)
+    with pytest.raises(ConfigError, match="method.grad_cache=2: a chunk holds other samples than a group to which"):
+        check(dealt, 2, ROWS, 2)
+
+
 @pytest.mark.parametrize(("chunks", "fits"), [(3, 2), (0, 1), (100, 8)])
 def test_chunks_that_do_not_divide_name_the_nearest_that_do(chunks, fits):
-    with pytest.raises(ConfigError, match=rf"method.grad_cache={chunks}: .* the 8 rows of a process; "
-                                          rf"try method.grad_cache={fits}"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"method.grad_cache={chunks}: .* the 8 samples of a process; "
+        rf"try method.grad_cache={fits}",
+    ):
         check(nn.Linear(1, 1), chunks, ROWS, None)
 
 
@@ -108,8 +124,11 @@ def test_networks_without_batch_norm_need_no_group():
 
 def test_accumulating_an_in_batch_loss_names_grad_cache():
     cfg = tiny_config("simclr", ["trainer.accumulate=2"])
-    with pytest.warns(UserWarning, match=r"SimCLR compares the samples of a micro-batch with each other, 8 of the 8 of "
-                                         r"a step; trainer.accumulate=1 method.grad_cache=2"):
+    with pytest.warns(
+        UserWarning,
+        match=r"SimCLR compares the samples of a micro-batch with each other, 8 of the 8 of "
+        r"a step; trainer.accumulate=1 method.grad_cache=2",
+    ):
         build.build_method(cfg, info())
 
 

@@ -99,6 +99,7 @@ def test_capped_warmup_says_so():
         "the warm-up of 400 steps does not fit a run of 100 steps: cut to 10 steps"
     )
     assert capped_warmup(WarmupCosine(1.0, warmup_epochs=9), progress) is None
+    assert "cut to" in (capped_warmup(Held(WarmupCosine(1.0, warmup_epochs=40), epochs=1), progress) or "")
     assert capped_warmup(0.1, progress) is None
 
 
@@ -147,3 +148,19 @@ def test_scaled_multiplies_every_value_and_survives_pickling(schedule):
     doubled = pickle.loads(pickle.dumps(schedule.scaled(2.0)))
     assert at(doubled, *range(0, 100, 7)) == pytest.approx([2 * x for x in at(schedule, *range(0, 100, 7))])
     assert schedule.highest() == pytest.approx(0.3)
+
+
+def test_ahead_and_an_end_in_the_run_as_lightly() -> None:
+    # benchmarks/imagenet/resnet50/dcl.py at batch 256: 500,400 steps, the first 50,040 a warm-up, peak 1.2.
+    schedule = WarmupCosine(1.2, end_factor=0.001, warmup_epochs=10, style="ahead", end_in_run=True)
+    found = at(schedule, 0, 25020, 50039, 50040, 250200, 500399, total=500400, steps_per_epoch=5004)
+    wanted = [2.398081534772182e-05, 0.6000239808153477, 1.2, 1.2, 0.7046828875851145, 0.0012]
+    assert found == pytest.approx(wanted, rel=1e-12)
+    assert at(WarmupCosine(1.0, end_in_run=True), 99) == [0.0] and at(WarmupCosine(1.0), 99)[0] > 0
+
+
+def test_a_warm_up_of_epochs_that_are_no_whole_steps_is_cut_to_whole_ones():
+    # BYOL's authors on Imagenette: 9,469 images, batch 256, 10 epochs of 36.99 steps.
+    rate = WarmupCosine(peak=2.0, warmup_epochs=10)
+    at = [rate(Progress(step, 36988, 9469 / 256)) for step in (184, 369)]
+    assert at == [pytest.approx(2.0 * 184 / 369), 2.0]

@@ -1,3 +1,4 @@
+import re
 import shutil
 from collections import namedtuple
 from functools import partial
@@ -60,6 +61,14 @@ def screen(config=CONFIG, info: DataInfo = INFO, progress: Progress = PROGRESS, 
     rows = [row.strip("│ ") for row in capture.get().splitlines()]
     pairs = [row.split("  ", 1) if "  " in row else row.split(": ", 1) for row in rows if row]
     return {pair[0]: pair[-1].strip() for pair in pairs}
+
+
+def test_a_recipe_for_short_runs_names_the_published_experiment_beside_it():
+    short = {"source": "half of it", "published": "simclr_cifar10_1000ep"}
+    lines = screen(OmegaConf.create({**CONFIG, "recipe": short}))
+    assert lines["recipe"] == "half of it; for short runs: the published one is experiment=simclr_cifar10_1000ep"
+    of_experiment = {**CONFIG, "recipe": short, "expected": {"value": None}}
+    assert screen(OmegaConf.create(of_experiment))["recipe"] == "half of it"
 
 
 def test_the_screen_tells_recipe_steps_samples_and_rates():
@@ -156,3 +165,14 @@ def test_count(n: int, words: str):
 @pytest.mark.parametrize(("n", "words"), [(999, "999 B"), (33_554_432, "33.6 MB"), (5 * 10**12, "5.0 TB")])
 def test_size(n: int, words: str):
     assert report.size(n) == words
+
+
+def test_a_methods_capped_warmup_is_a_note_beside_the_optimizers(tmp_path: Path, capsys):
+    words = ["trainer.max_epochs=-1", "trainer.max_steps=300", "method.teacher_temperature.warmup_epochs=30"]
+    config = tiny_config("dino", words)
+    data = build.build_data(config)
+    start.show(config, tmp_path, build.build_method(config, data.info), data)
+    told = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert (
+        "note: method.teacher_temperature: the warm-up of 30 epochs does not fit a run of 3 epochs: cut to 0 epochs"
+    ) in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
 
 NEGLIGIBLE = 1e-8   # share of a pixel that no float32 in [0, 1] shows
+PADDINGS = {"reflect": "reflect", "zeros": "constant"}   # and what torch calls them
 LARGE = 64 * 64   # pixels from which on a CPU adds shifted images faster: 0.6 ms at 224 px and 23 taps, not 1.0
 
 
@@ -27,10 +29,15 @@ class GaussianBlur(nn.Module):
         sigma: range of the standard deviation in pixels, uniform.
         kernel: odd number of taps, or "auto": about 10 % of the view and at least 3, as in SimCLR (23 at 224, 9 at 96;
             google-research/simclr ``data_util.py:random_blur``).
+        padding: of the image: ``reflect``, mirrored without repeating its edge; or ``zeros``, which darkens the border
+            (the SAME convolution of SimCLR and BYOL).
     """
 
-    def __init__(self, size: int, p: float = 0.5, sigma: Sequence[float] = (0.1, 2.0), kernel: int | str = "auto"):
+    def __init__(self, size: int, p: float = 0.5, sigma: Sequence[float] = (0.1, 2.0), kernel: int | str = "auto",
+                 padding: str = "reflect"):
         super().__init__()
+        if padding not in PADDINGS:
+            raise ValueError(f"padding is {padding!r}, it must be one of {', '.join(PADDINGS)}")
         taps = max(size // 10 // 2, 1) * 2 + 1 if kernel == "auto" else kernel
         if not isinstance(taps, int) or taps < 1 or taps % 2 == 0 or taps > 2 * size - 1:
             raise ValueError(f"kernel is {kernel!r}, it must be auto or an odd number of at most {2 * size - 1} taps "
@@ -38,6 +45,7 @@ class GaussianBlur(nn.Module):
         self.p = probability(p)
         self.sigma = interval("sigma", sigma, low=1e-3)
         self.radius = taps // 2
+        self.padding = padding
 
     @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
@@ -45,8 +53,8 @@ class GaussianBlur(nn.Module):
         weights = self.kernels(draw.uniform("sigma"))                                            # [B, taps]
         kernels = kernels_for(x)
         if kernels is not None and self.radius < min(x.shape[-2:]):
-            return kernels.blur(x, applied, weights)
-        return apply_to(x, applied, convolve, weights.to(x.dtype))
+            return kernels.blur(x, applied, weights, self.padding == "reflect")
+        return apply_to(x, applied, partial(convolve, padding=PADDINGS[self.padding]), weights.to(x.dtype))
 
     def kernels(self, number: Tensor) -> Tensor:
         """``[B, taps]`` weights that sum to 1, for uniform numbers ``[B]``."""
@@ -57,27 +65,27 @@ class GaussianBlur(nn.Module):
         return weight / weight.sum(dim=1, keepdim=True)
 
 
-def convolve(x: Tensor, weights: Tensor) -> Tensor:
-    """Separable convolution of ``[B, C, H, W]`` with ``[B, taps]``, mirrored at the border (edge not repeated)."""
+def convolve(x: Tensor, weights: Tensor, padding: str = "reflect") -> Tensor:
+    """Separable convolution of ``[B, C, H, W]`` with ``[B, taps]``; ``padding`` at the border is a mode of torch's."""
     batch, channels, height, width = x.shape
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         if height * width >= LARGE:
-            return torch.cat([_shifted(*row) for row in zip(x.split(1), weights.split(1), strict=True)])
+            return torch.cat([_shifted(*row, padding) for row in zip(x.split(1), weights.split(1), strict=True)])
         weights = _trimmed(weights)
     taps = weights.shape[1]
-    x = F.pad(x, [taps // 2] * 4, mode="reflect").view(1, batch * channels, height + taps - 1, width + taps - 1)
+    x = F.pad(x, [taps // 2] * 4, mode=padding).view(1, batch * channels, height + taps - 1, width + taps - 1)
     kernel = weights.repeat_interleave(channels, dim=0)                                          # [B * C, taps]
     x = F.conv2d(x, kernel.view(-1, 1, 1, taps), groups=batch * channels)
     x = F.conv2d(x, kernel.view(-1, 1, taps, 1), groups=batch * channels)
     return x.view(batch, channels, height, width)
 
 
-def _shifted(x: Tensor, weights: Tensor) -> Tensor:
+def _shifted(x: Tensor, weights: Tensor, padding: str) -> Tensor:
     """:func:`convolve` of one image as a sum of shifted ones, for kernels that are symmetric."""
     half = _trimmed(weights)[0].tolist()
     radius = len(half) // 2
     height, width = x.shape[-2:]
-    x = F.pad(x, [radius] * 4, mode="reflect")
+    x = F.pad(x, [radius] * 4, mode=padding)
     across = x[..., radius:radius + width] * half[radius]
     for i in range(radius):
         across.add_(x[..., i:i + width], alpha=half[i])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)   # torchvision's numbering of the four adjustments
+Step = Callable[[Tensor, Tensor], Tensor]   # images and a number for each of them
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]   # images, and for each of them which adjustment and its number
 
 
 def luminance(x: Tensor) -> Tensor:
@@ -55,6 +57,8 @@ class ColorJitter(nn.Module):
         p: share of the samples that are changed at all.
     """
 
+    neutral = (1.0, 1.0, 1.0, 0.0)   # what changes nothing, of each adjustment
+
     def __init__(self, brightness: float | Sequence[float] = 0.0, contrast: float | Sequence[float] = 0.0,
                  saturation: float | Sequence[float] = 0.0, hue: float | Sequence[float] = 0.0, p: float = 1.0):
         super().__init__()
@@ -76,11 +80,11 @@ class ColorJitter(nn.Module):
         return interval("hue", value if isinstance(value, Sequence) else [-value, value], low=-0.5, high=0.5)
 
     def parameters_of(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """``[B, 4]`` the adjustment at each position, ``[B, 4]`` the number of each adjustment (1 or 0: none)."""
+        """``[B, 4]`` the adjustment at each position, ``[B, 4]`` the number of each adjustment (``neutral``: none)."""
         number = draw.uniform("factors", 4)
         columns = [low + (high - low) * number[:, i] for i, (low, high) in enumerate(self.ranges)]
         applied = draw.uniform("apply") < self.p
-        columns = [torch.where(applied, column, 0.0 if i == HUE else 1.0) for i, column in enumerate(columns)]
+        columns = [torch.where(applied, *pair) for pair in zip(columns, self.neutral, strict=True)]
         return draw.permutation(4, "order"), torch.stack(columns, dim=1)
 
     @full_precision
@@ -92,24 +96,30 @@ class ColorJitter(nn.Module):
             return kernels.jitter(x, order, factors)
         turns = self.ranges[HUE] != (0.0, 0.0)
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return _jitter_by_order(x, order, factors)
-        return _jitter_by_mask(x, order, factors, turns)
+            return jitter_by_order(x, order, factors, _STEPS, self.neutral)
+        return jitter_by_mask(x, order, factors, turns, blend)
 
 
-def _jitter_by_order(x: Tensor, order: Tensor, factors: Tensor) -> Tensor:
+def jitter_by_order(x: Tensor, order: Tensor, factors: Tensor, kinds: Sequence[Step],
+                    neutral: Sequence[float]) -> Tensor:
     """On a CPU samples of one order go through their four steps together: each is done once, where it is its turn, and
-    so few images at a time stay in the cache of a core."""
-    same = factors == factors.new_tensor([1.0, 1.0, 1.0, 0.0])                                   # [B, 4] nothing to do
-    steps = torch.where(same.gather(1, order), len(_STEPS), order)                               # [B, 4]
+    so few images at a time stay in the cache of a core.
+
+    Args:
+        kinds: The four adjustments, which may write into their input, by torchvision's numbers.
+        neutral: The number with which each of them changes nothing.
+    """
+    same = factors == factors.new_tensor(neutral)                                                # [B, 4] nothing to do
+    steps = torch.where(same.gather(1, order), len(kinds), order)                                # [B, 4]
     code = (steps * steps.new_tensor([125, 25, 5, 1])).sum(dim=1)
     code, rows = code.sort()
-    kinds, counts = code.unique_consecutive(return_counts=True)
+    _, counts = code.unique_consecutive(return_counts=True)
     parts: list[Tensor] = []
-    for kind, own in zip(steps[rows[counts.cumsum(0) - 1]].tolist(), rows.split(counts.tolist()), strict=True):
+    for turns, own in zip(steps[rows[counts.cumsum(0) - 1]].tolist(), rows.split(counts.tolist()), strict=True):
         part = x.clone() if len(own) == len(x) else x.index_select(0, own)
-        for step in kind:
-            if step < len(_STEPS):
-                part = _STEPS[step](part, factors[own, step])
+        for step in turns:
+            if step < len(kinds):
+                part = kinds[step](part, factors[own, step])
         parts.append(part)
     return parts[0] if len(parts) == 1 else torch.cat(parts).index_select(0, rows.argsort())
 
@@ -134,27 +144,31 @@ def _saturated(x: Tensor, factor: Tensor) -> Tensor:
 _STEPS = (_brighter, _contrasted, _saturated, rotate_hue)   # in place but the last; by torchvision's numbers
 
 
-def _jitter_by_mask(x: Tensor, order: Tensor, factors: Tensor, turns: bool) -> Tensor:
+def jitter_by_mask(x: Tensor, order: Tensor, factors: Tensor, turns: bool, mix: Mix) -> Tensor:
     """On an accelerator nothing may depend on a count: three blends before the hue, the hue, three after it.
 
     A sample whose hue comes second takes part in the first blend before it and the last two after it.
+
+    Args:
+        turns: Whether there is any hue to turn.
+        mix: Brightness, contrast and saturation, as :func:`blend` takes them.
     """
     hue_at = (order == HUE).int().argmax(dim=1)                                                  # [B]
     idle = order.new_full((), HUE)
     for position in range(3):
-        x = _adjust(x, torch.where(hue_at > position, order[:, position], idle), factors)
+        x = _adjust(x, torch.where(hue_at > position, order[:, position], idle), factors, mix)
     if turns:
         turned = (factors[:, HUE] != 0).view(-1, 1, 1, 1)
         x = torch.where(turned, rotate_hue(x, factors[:, HUE]), x)
     for position in range(1, 4):
-        x = _adjust(x, torch.where(hue_at < position, order[:, position], idle), factors)
+        x = _adjust(x, torch.where(hue_at < position, order[:, position], idle), factors, mix)
     return x
 
 
-def _adjust(x: Tensor, adjustment: Tensor, factors: Tensor) -> Tensor:
+def _adjust(x: Tensor, adjustment: Tensor, factors: Tensor, mix: Mix) -> Tensor:
     """One step of each sample; a sample at its hue step is left as it is (factor 1)."""
     factor = factors.gather(1, adjustment.unsqueeze(1)).squeeze(1)
-    return blend(x, adjustment, torch.where(adjustment == HUE, 1.0, factor))
+    return mix(x, adjustment, torch.where(adjustment == HUE, 1.0, factor))
 
 
 def blend(x: Tensor, kind: Tensor, factor: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
+from ssl_zoo.sides import Side, height_width
 
 ATTEMPTS = 10   # torchvision's RandomResizedCrop gives up after ten boxes that do not fit
+MISFITS = ("redraw", "clamp")
 
 
 def probability(p: float) -> float:
@@ -47,19 +49,26 @@ class RandomResizedCrop(nn.Module):
         size: side of the result; a view gives its own.
         scale: range of the share of the image's area, uniform.
         ratio: range of width / height, log-uniform.
-        interpolation: bilinear or bicubic, always with antialiasing.
+        interpolation: bilinear or bicubic.
+        antialias: widen the kernel where the box is larger than the view; false: TensorFlow's default, and BYOL's.
+        misfit: a box that does not fit into the image: ``redraw``, ten times, then the largest central one; or
+            ``clamp``: the first is cut to the sides of the image (BYOL, deepmind-research byol/utils/dataset.py).
     """
 
     crops = True
     flips = True   # takes ``mirrored``
 
     def __init__(self, size: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3),
-                 interpolation: str = "bilinear"):
+                 interpolation: str = "bilinear", antialias: bool = True, misfit: str = "redraw"):
         super().__init__()
+        if misfit not in MISFITS:
+            raise ValueError(f"misfit is {misfit!r}, it must be one of {', '.join(MISFITS)}")
         self.size = size
         self.scale = interval("scale", scale)
         self.ratio = interval("ratio", ratio, low=1e-6)
         self.interpolation = check_interpolation(interpolation)
+        self.antialias = antialias
+        self.clamps = misfit == "clamp"
 
     @full_precision
     def forward(self, x: Tensor, draw: Draw, mirrored: Tensor | None = None) -> Tensor:
@@ -68,13 +77,15 @@ class RandomResizedCrop(nn.Module):
         draw.report("box", box)
         if x.dtype == torch.uint8:   # one decoded image in a worker: cutting first is cheaper than a whole matrix
             top, left, height, width = box[0].tolist()
-            return resize(x[..., top:top + height, left:left + width], self.size, self.size, self.interpolation)
+            cut = x[..., top:top + height, left:left + width]
+            return resize(cut, self.size, self.size, self.interpolation, self.antialias)
         kernels = kernels_for(x)
         if kernels is not None and x.shape[1] in (1, 3):
-            return kernels.crop(x, box, self.size, self.interpolation, mirrored)
+            return kernels.crop(x, box, self.size, self.interpolation, mirrored, self.antialias)
         top, left, height, width = box.unbind(1)
-        rows = resampling_matrix(top, height, x.shape[-2], self.size, self.interpolation)
-        columns = resampling_matrix(left, width, x.shape[-1], self.size, self.interpolation, mirrored)
+        how = (self.size, self.interpolation)
+        rows = resampling_matrix(top, height, x.shape[-2], *how, antialias=self.antialias)
+        columns = resampling_matrix(left, width, x.shape[-1], *how, mirrored, self.antialias)
         x = resample(x, rows, columns)
         return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
 
@@ -86,16 +97,18 @@ class RandomResizedCrop(nn.Module):
     def boxes(self, draw: Draw, height: int, width: int) -> Tensor:
         """``[B, 4]`` int64 boxes; float64 inside, so that devices round alike."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        numbers, place = draw.uniform("box", ATTEMPTS, 2), draw.uniform("place", 2)
+        numbers, place = draw.uniform("box", 1 if self.clamps else ATTEMPTS, 2), draw.uniform("place", 2)
         kernels = kernels_for(numbers)
         if kernels is not None:
             least, more = (height * width * part for part in (self.scale[0], self.scale[1] - self.scale[0]))
             limits = (least, more, low, high - low, *map(float, self._central(height, width)))
-            return kernels.boxes(numbers, place, height, width, limits)
+            return kernels.boxes(numbers, place, height, width, limits, self.clamps)
         share, shape = numbers.double().unbind(2)                                                # 2 x [B, 10]
         area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * share)
         ratio = torch.exp(low + (high - low) * shape)
         h, w = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+        if self.clamps:
+            h, w = h.clamp(1, height), w.clamp(1, width)
         fits = (h > 0) & (h <= height) & (w > 0) & (w <= width)
         first = fits.int().argmax(dim=1, keepdim=True)
         h, w = h.gather(1, first), w.gather(1, first)                                            # [B, 1]
@@ -127,61 +140,61 @@ class RandomCropPad(nn.Module):
 
     crops = True
 
-    def __init__(self, size: int, padding: int = 4):
+    def __init__(self, size: Side, padding: int = 4):
         super().__init__()
         if padding < 0:
             raise ValueError(f"padding is {padding}, it must not be negative")
-        self.size = size
+        self.size = height_width(size)
         self.padding = padding
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        spare = [side + 2 * self.padding - self.size for side in x.shape[-2:]]
+        spare = [side + 2 * self.padding - own for side, own in zip(x.shape[-2:], self.size, strict=True)]
         if min(spare) < 0:
             raise ValueError(f"image/random_crop_pad: an image of {x.shape[-2]}x{x.shape[-1]} padded by {self.padding} "
-                             f"is smaller than the view ({self.size}); use image/random_resized_crop")
+                             f"is smaller than the view ({self.size[0]}x{self.size[1]}); use image/random_resized_crop")
         place = draw.uniform("place", 2).double()
         top, left = ((place[:, axis] * (spare[axis] + 1)).floor().long() for axis in (0, 1))     # [B]
         draw.report("corner", torch.stack((top, left), dim=1))
         x = F.pad(x, [self.padding] * 4)
-        window = torch.arange(self.size, device=x.device)
-        rows = (top.view(-1, 1) + window).view(-1, 1, self.size, 1)                              # [B, 1, s, 1]
+        down, across = (torch.arange(side, device=x.device) for side in self.size)
+        rows = (top.view(-1, 1) + down).view(-1, 1, len(down), 1)                                # [B, 1, h, 1]
         x = x.gather(2, rows.expand(-1, x.shape[1], -1, x.shape[3]))
-        columns = (left.view(-1, 1) + window).view(-1, 1, 1, self.size)                          # [B, 1, 1, s]
-        return x.gather(3, columns.expand(-1, x.shape[1], self.size, -1))
+        columns = (left.view(-1, 1) + across).view(-1, 1, 1, len(across))                        # [B, 1, 1, w]
+        return x.gather(3, columns.expand(-1, x.shape[1], len(down), -1))
 
 
 @register("image/resize")
 class Resize(nn.Module):
-    """The whole image as a square of the view's size (torchvision ``Resize((size, size))``)."""
+    """The whole image at the view's size, a square's or another (torchvision ``Resize((height, width))``)."""
 
     crops = True
 
-    def __init__(self, size: int, interpolation: str = "bilinear"):
+    def __init__(self, size: Side, interpolation: str = "bilinear"):
         super().__init__()
-        self.size = size
+        self.size = height_width(size)
         self.interpolation = check_interpolation(interpolation)
 
     def reduction(self, height: int, width: int, draw: Draw) -> float:
         """How many times larger than the view an image is, on its tighter side."""
-        return min(height, width) / self.size
+        return min(height / self.size[0], width / self.size[1])
 
     @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        return resize(x, self.size, self.size, self.interpolation)
+        return resize(x, *self.size, self.interpolation)
 
 
 @register("image/center_crop")
 class CenterCrop(nn.Module):
-    """The central square of the view's size, with zeros where the image is smaller (torchvision ``CenterCrop``)."""
+    """The middle of the image at the view's size, with zeros where it is smaller (torchvision ``CenterCrop``)."""
 
     crops = True
 
-    def __init__(self, size: int):
+    def __init__(self, size: Side):
         super().__init__()
-        self.size = size
+        self.size = height_width(size)
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        return TF.center_crop(x, [self.size, self.size])
+        return TF.center_crop(x, list(self.size))
 
 
 @register("image/resize_center_crop")

@@ -16,10 +16,12 @@ def check_interpolation(interpolation: str) -> str:
     return interpolation
 
 
-def resize(x: Tensor, height: int, width: int, interpolation: str) -> Tensor:
-    """``[B, C, H, W]``, float in [0, 1] or uint8, resized with antialiasing; overshoot of the bicubic kernel is cut."""
+def resize(x: Tensor, height: int, width: int, interpolation: str, antialias: bool = True) -> Tensor:
+    """``[B, C, H, W]``, float in [0, 1] or uint8, resized; overshoot of the bicubic kernel is cut."""
     if x.shape[-2:] == (height, width):
         return x
+    if not antialias:
+        return _sampled(x, height, width, interpolation)
     if x.dtype == torch.uint8 and interpolation == "bicubic":
         # The integer kernel also cuts between the two axes, which moves sharp edges by up to 15 grey values: a worker
         # would not show the network what the batch on the device does.
@@ -32,8 +34,18 @@ def _interpolate(x: Tensor, height: int, width: int, interpolation: str) -> Tens
     return F.interpolate(x, size=(height, width), mode=interpolation, align_corners=False, antialias=True)
 
 
+def _sampled(x: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    """Without antialiasing, by the weights of :func:`resampling_matrix`: torch's own bicubic kernel is another one."""
+    start = torch.zeros(1, device=x.device)
+    rows, columns = (resampling_matrix(start, start + source, source, size, interpolation, antialias=False)
+                     for source, size in zip(x.shape[-2:], (height, width), strict=True))
+    if x.dtype == torch.uint8:
+        return resample(x.float(), rows, columns).round_().clamp_(0, 255).to(torch.uint8)
+    return resample(x, rows, columns).clamp_(0, 1)
+
+
 def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, interpolation: str,
-                      mirrored: Tensor | None = None) -> Tensor:
+                      mirrored: Tensor | None = None, antialias: bool = True) -> Tensor:
     """Rows of weights that cut ``[start, start + length)`` out of ``source`` pixels and resize it to ``size``.
 
     The weights are those of ``torch.nn.functional.interpolate(antialias=True)`` on the crop alone (aten
@@ -42,15 +54,17 @@ def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, int
     Args:
         start, length: ``[B]`` pixels.
         mirrored: ``[B]`` bool, whose rows are written in reverse order: the result is that of a flip behind.
+        antialias: False: the kernel keeps its width where pixels get fewer, as in TensorFlow's ``tf.image.resize``.
 
     Returns:
         ``[B, size, source]`` float32, each row sums to 1.
     """
     start, length = start.to(torch.float32).view(-1, 1, 1), length.to(torch.float32).view(-1, 1, 1)
     scale = length / size
-    stretch = scale.clamp(min=1.0)
+    stretch = scale.clamp(min=1.0) if antialias else torch.ones_like(scale)
     reach = 1 if interpolation == "bilinear" else 2
-    taps = math.ceil(2 * reach * max(source / size, 1.0)) + 1   # of the strongest possible reduction
+    widest = max(source / size, 1.0) if antialias else 1.0   # at the strongest possible reduction
+    taps = math.ceil(2 * reach * widest) + 1
     place = torch.arange(size, device=start.device).view(1, -1, 1) + 0.5                         # [1, size, 1]
     if mirrored is not None:
         place = torch.where(mirrored.view(-1, 1, 1), size - place, place)

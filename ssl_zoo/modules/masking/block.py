@@ -120,6 +120,7 @@ class RatioMasks:
         ratios: One of them is chosen for each crop; the paper's 0 and 0.3 leave half of the crops whole.
         spreads: Uniform around the chosen ratio by so much to both sides: with 0.2 the other half hides 0.1 to 0.5.
         shape: ``block``, or ``random``: single patches.
+        aspect_ratio: Range of the height of a block over its width (``--pred_aspect_ratio``).
 
     Raises:
         ValueError: On lists of different lengths, shares outside [0, 1], or an unknown shape.
@@ -130,16 +131,20 @@ class RatioMasks:
         ratios: Sequence[float] = (0.0, 0.3),
         spreads: Sequence[NonNegative] = (0.0, 0.2),
         shape: Literal["block", "random"] = "block",
+        aspect_ratio: Sequence[Positive] = ASPECTS,
     ) -> None:
         if len(ratios) != len(spreads) or not ratios:
             raise ValueError(f"masks.spreads has {len(spreads)} numbers, wanted one for each of ratios, {len(ratios)}")
         if any(not spread <= ratio <= 1 - spread for ratio, spread in zip(ratios, spreads, strict=True)):
             raise ValueError(f"masks: ratios {list(ratios)} with spreads {list(spreads)} leave [0, 1]")
+        if len(aspect_ratio) != 2 or aspect_ratio[0] > aspect_ratio[1]:
+            raise ValueError(f"masks.aspect_ratio={list(aspect_ratio)} is no range; wanted [lowest, highest]")
         if shape not in ("block", "random"):
             raise ValueError(f"masks.shape={shape!r} is unknown; it is 'block' or 'random'")
         self.ratios = list(ratios)
         self.spreads = list(spreads)
         self.shape = shape
+        self.aspects = (float(aspect_ratio[0]), float(aspect_ratio[1]))
 
     def __call__(self, rng: BatchRNG, crops: int, rows: int, grid: tuple[int, int]) -> Tensor:
         draw, patches = rng.host.sample("masks"), grid[0] * grid[1]
@@ -151,7 +156,8 @@ class RatioMasks:
         if self.shape == "random":
             order = torch.stack([draw.permutation(patches, f"order{i}") for i in range(crops)]).flatten(0, 1)
             return random_masks(targets.long(), order)
-        return block_masks(targets, _blocks(draw, crops), grid, smallest=(min(grid) // 3) ** 2).flatten(1)
+        smallest = (min(grid) // 3) ** 2
+        return block_masks(targets, _blocks(draw, crops), grid, smallest, aspects=self.aspects).flatten(1)
 
 
 class StratifiedMasks:
@@ -193,7 +199,7 @@ class StratifiedMasks:
 
     def counts(self, u: Tensor, total: int, patches: int) -> Tensor:
         """``[total]`` patches to hide: those of the masked crops, one for each of ``u``, then zeros."""
-        bounds = torch.linspace(*self.ratios, len(u) + 1, device=u.device)
+        bounds = torch.linspace(*self.ratios, len(u) + 1, device=u.device, dtype=u.dtype)
         ratios = bounds[:-1] + (bounds[1:] - bounds[:-1]) * u
         hidden = (patches * ratios).long()
         return torch.cat([hidden, hidden.new_zeros(total - len(u))])

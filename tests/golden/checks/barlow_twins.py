@@ -23,7 +23,9 @@ def check_loss(case: Any, arrays: Values) -> None:
     close(cross_correlation(*views), arrays["c"], "cross-correlation")
 
 
-def replay(h: Any, weight: np.ndarray, views: list[np.ndarray], group: int | None, authors: bool) -> dict[str, Any]:
+def replay(
+    h: Any, weight: np.ndarray, views: list[np.ndarray], group: int | None, authors: int | None
+) -> dict[str, Any]:
     options = {"authors_gradient": authors, "norm_group": group}
     method = BarlowTwins(Identity(h["in_dim"]), no_recipe(), linear_head(h["dim"]), h["lambd"], **options)
     method.to(double_or_single(views[0]))
@@ -37,19 +39,19 @@ def check_world(case: Any, arrays: Values, pools: Any, local_norm: bool = False)
     world, weight = h["world_size"], "projector.0.weight"
     group = h["batch_per_rank"] if local_norm else None
     views = [np.concatenate([arrays[f"x{v}_rank{rank}"] for rank in range(world)]) for v in (1, 2)]
-    for rank, out in enumerate(pools(world).run(replay, h, arrays["W"], views, group, True)):
+    for rank, out in enumerate(pools(world).run(replay, h, arrays["W"], views, group, world)):
         close(out["loss"], arrays[f"loss_rank{rank}"], f"loss of rank {rank}")
         close(out[f"local/{weight}"], arrays[f"gradW_rank{rank}"], f"gradient of rank {rank}")
         close(out["view0"], arrays[f"grad_x1_rank{rank}"], f"gradient of the input of rank {rank}")
         close(out[f"mean/{weight}"], arrays["gradW_ddp_mean"], "gradient after DDP")
-    one = replay(h, arrays["W"], views, None, True)
+    one = replay(h, arrays["W"], views, None, 1)
     close(one["loss"], arrays["loss_fullbatch"], "loss of one process")
     close(one[f"mean/{weight}"], arrays["gradW_fullbatch"], "gradient of one process")
     # Without the authors' 1/W, and with the groups kept, any number of processes gives one process' gradient.
-    same = replay(h, arrays["W"], views, group, False)
+    same = replay(h, arrays["W"], views, group, None)
     close(same["loss"], arrays["loss_rank0"], "loss of one process with the same groups")
     close(same[f"mean/{weight}"] / world, arrays["gradW_ddp_mean"], "gradient of one process with the same groups")
-    for out in pools(world).run(replay, h, arrays["W"], views, group, False):
+    for out in pools(world).run(replay, h, arrays["W"], views, group, None):
         close(out[f"mean/{weight}"] / world, arrays["gradW_ddp_mean"], "gradient after DDP, not divided")
 
 

@@ -18,6 +18,7 @@ from tests.golden.harness import Values, fill
 def check_selective_kernel(case: Any, arrays: Values) -> None:
     """SimCLR v2's selective kernel is timm's with two 3 x 3 paths that both see the whole input."""
     h = case["hyperparameters"]
+    assert h["mid_dim"] == max(int(h["filters"] * h["sk_ratio"]), 32)  # SK_Conv2D of tf2/resnet.py
     block = SelectiveKernel(
         h["in_channels"],
         h["filters"],

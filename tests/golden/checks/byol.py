@@ -110,6 +110,7 @@ def method_of(h: Any, start: dict[str, np.ndarray]) -> WithClassifier:
         projector=partial(head, hidden=[h["projector_hidden"]]),
         predictor=partial(head, hidden=[h["predictor_hidden"]]),
         momentum=Cosine(h["base_target_ema"], 1.0),
+        redraw_teacher=False,  # both are filled below
         classes=h["num_classes"],
     )
     for side, name_of in (("online0.", ours), ("target0.", teachers)):

@@ -85,4 +85,8 @@ def _named(arrays: Values, precision: str, case: str, kind: str) -> list[str]:
     return [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
 
 
+DIFFERS = {
+    "clae/hyperparameters/lr": "no step of an optimizer is recorded",
+    "clae/hyperparameters/m": "of InvaSpread's loss, which CLAE's authors leave at 1, and ours has no option for",
+}
 CHECKS = {"clae": {"*": check}}

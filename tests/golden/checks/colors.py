@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.image.blur import GaussianBlur
 from ssl_zoo.augmentations.image.color import ColorJitter, Grayscale, Solarize, rotate_hue
+from ssl_zoo.augmentations.image.color_hsv import ColorJitterHSV
 from ssl_zoo.augmentations.rng import RecordedDraw
 from tests.golden.compare import close
 from tests.golden.harness import Values
@@ -53,9 +54,19 @@ def check_shared(h: Any, arrays: Values) -> Tensor:
     return image
 
 
+def check_hsv(h: Any, arrays: Values, image: Tensor, **recorded: tuple[float, str]) -> None:
+    """TensorFlow's contrast is about each channel's mean, its saturation HSV's; BYOL adds to the brightness."""
+    for name, (value, array) in recorded.items():
+        jitter = ColorJitterHSV(**{name: [value, value]})
+        close(jitter(image.clone(), always(factors=torch.zeros(1, 4))), clipped(arrays[array]), name)
+
+
 def check_simclr(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     image = check_shared(h, arrays)
+    check_hsv(
+        h, arrays, image, contrast=(h["contrast_factor"], "contrast"), saturation=(h["saturation_factor"], "saturation")
+    )
     factor = h["brightness_factor"]
     jitter = ColorJitter(brightness=[factor, factor])
     close(jitter(image, always(factors=torch.zeros(1, 4))), clipped(arrays["brightness_v2"]), "brightness")
@@ -66,6 +77,8 @@ def check_simclr(case: Any, arrays: Values) -> None:
 def check_byol(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     image = check_shared(h, arrays)
+    check_hsv(h, arrays, image, brightness=(h["brightness_delta"], "brightness"),
+              contrast=(h["contrast_factor"], "contrast"), saturation=(h["saturation_factor"], "saturation"))  # fmt: skip
     close(Solarize(1.0)(image, always()), picture(arrays["solarized"]).numpy(), "solarize")
     check_blur(image, h["sigma"], h["kernel_size"], arrays["blur"], "blur")
 

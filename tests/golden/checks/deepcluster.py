@@ -57,8 +57,8 @@ def check_sampler(case: Any, arrays: Values) -> None:
     number = torch.empty_like(members)
     for cluster, (first, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
         number[members[first:end]] = cluster
-    assert case["hyperparameters"]["N"] == len(members)
-    order = balanced_order(Groups(number, None), np.random.RandomState(case["hyperparameters"]["numpy_seed"]))
+    h = case["hyperparameters"]
+    order = balanced_order(Groups(number, None), np.random.RandomState(h["numpy_seed"]), h["N"])
     close(order, arrays["indices"], "samples that an epoch reads")
     counts = number[order].bincount(minlength=len(offsets) - 1)
     close(counts, arrays["index_counts_per_cluster"], "how often it reads each cluster")

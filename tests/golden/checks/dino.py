@@ -82,10 +82,10 @@ def replay_loss(h: Any, centre: np.ndarray, steps: list[list[np.ndarray]]) -> li
     return outs
 
 
-def views_of(student: np.ndarray, teacher: np.ndarray, crops: int) -> list[np.ndarray]:
+def views_of(student: np.ndarray, teacher: np.ndarray, crops: int, rows: int) -> list[np.ndarray]:
     """Crop-major rows of one rank as views; the teacher has none for local crops."""
-    s = student.reshape(crops, -1, student.shape[1])
-    t = teacher.reshape(2, -1, teacher.shape[1])
+    s = student.reshape(crops, rows, student.shape[1])
+    t = teacher.reshape(2, rows, teacher.shape[1])
     return [np.hstack([s[v], t[v] if v < 2 else np.zeros_like(s[v])]) for v in range(crops)]
 
 
@@ -96,7 +96,7 @@ def check_loss(case: Any, arrays: Values) -> None:
     close(found, arrays["teacher_temp_schedule"], "teacher temperatures")
     steps = steps_of(arrays, "student_step{}")
     crops = 2 + h["local_crops"]
-    views = [views_of(arrays[f"student_step{t}"], arrays[f"teacher_step{t}"], crops) for t in steps]
+    views = [views_of(arrays[f"student_step{t}"], arrays[f"teacher_step{t}"], crops, h["batch"]) for t in steps]
     for t, out in enumerate(replay_loss(h, arrays["center0"], views), start=1):
         close(out["loss"], arrays[f"loss_step{t}"], f"loss of step {t}")
         wanted = arrays[f"grad_student_step{t}"]
@@ -109,7 +109,7 @@ def check_loss_world(case: Any, arrays: Values, pools: Any) -> None:
     world, crops = h["world_size"], 2 + h["local_crops"]
     steps = steps_of(arrays, "student_rank0_step{}")
     names = [[(f"student_rank{r}_step{t}", f"teacher_rank{r}_step{t}") for r in range(world)] for t in steps]
-    ranks = [[views_of(arrays[s], arrays[t], crops) for s, t in row] for row in names]
+    ranks = [[views_of(arrays[s], arrays[t], crops, h["batch_per_rank"]) for s, t in row] for row in names]
     views = [[np.concatenate(view) for view in zip(*row, strict=True)] for row in ranks]  # of the global batch
     centre = np.zeros_like(arrays["center_step1"])
     results, one = pools(world).run(replay_loss, h, centre, views), replay_loss(h, centre, views)
@@ -222,9 +222,10 @@ def method_of(h: Any, start: dict[str, np.ndarray], steps: int) -> DINO:
         norm="batch" if any(name.startswith("head.mlp.1.") for name in start) else "none",
         norm_last_layer=h["norm_last_layer"],
     )
+    optimizers = {name: make(h) for name, make in OPTIMIZERS.items()}
     method = DINO(
         Recording(h["in_dim"], h["feat_dim"]),
-        recipe(OPTIMIZERS[h["optimizer"]](h), rules, lr=lr, weight_decay=decay),
+        recipe(optimizers[h["optimizer"]], rules, lr=lr, weight_decay=decay),
         head,
         h.get("student_temp", 0.1),
         h["teacher_temp"],
@@ -303,6 +304,7 @@ def check_schedule(case: Any, arrays: Values) -> None:
     rates: list[Any] = [WarmupCosine(h["base"], h["final"], **warmup)]
     rates += [] if h["warmup_epochs"] else [Cosine(h["base"], h["final"])]
     for rate in rates:
+        assert h["length"] == h["epochs"] * h["iters_per_epoch"]
         run = partial(Progress, total=h["length"], steps_per_epoch=h["iters_per_epoch"])
         close([rate(run(step)) for step in arrays["steps"].tolist()], arrays["values"], type(rate).__name__)
 

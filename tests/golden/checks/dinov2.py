@@ -96,8 +96,10 @@ def check_sinkhorn_world(case: Any, arrays: Values, pools: Any) -> None:
 
 
 def check_koleo(case: Any, arrays: Values) -> None:
+    h = case["hyperparameters"]
     x = torch.tensor(arrays["x"]).requires_grad_()
-    loss = koleo(x)
+    assert h["duplicate_rows"] == (len(x.unique(dim=0)) < len(x))
+    loss = koleo(x, h["eps"])
     loss.backward()
     close(nearest_rows(torch.nn.functional.normalize(x.detach(), dim=1)), arrays["nn_index"], "nearest")
     close(loss, arrays["loss"], "loss")
@@ -191,8 +193,8 @@ def check_collate(case: Any, arrays: Values) -> None:
     numbers, draws = drawn_by_collate(source, masks, total, h["grid"])
     order = list(range(total))
     source.source.shuffle(order)
-    blocks = attempts_of([draws[i] for i in order])(0)                                # [crops * B, A, 4]
-    blocks = blocks.unflatten(0, (crops, rows)).transpose(0, 1)                       # [B, crops, A, 4]
+    blocks = attempts_of([draws[i] for i in order])(0)  # [crops * B, A, 4]
+    blocks = blocks.unflatten(0, (crops, rows)).transpose(0, 1)  # [B, crops, A, 4]
     rng = RecordedRNG(
         sample={"masks": {("blocks", 0): blocks}},
         shared={"masks": {"ratio": torch.tensor(numbers), "": torch.tensor(order)}},
@@ -240,7 +242,10 @@ def check_schedules(case: Any, arrays: Values) -> None:
 
 def check_lr_decay(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
-    close(np.array(layer_scales(h["names"], h["lr_decay_rate"], h["num_layers"])), arrays["rates"], "rates")
+    found = zip(h["names"], layer_scales(h["names"], h["lr_decay_rate"], h["num_layers"]), strict=True)
+    everything = h["force_is_backbone"]  # else what is not below "backbone" keeps the whole rate
+    rates = [scale if everything or name.startswith("backbone") else 1.0 for name, scale in found]
+    close(np.array(rates), arrays["rates"], "rates")
 
 
 DIFFERS = {

@@ -17,7 +17,9 @@ def check_images(document: Any, arrays: Values) -> None:
     """The estimator ``easy`` is ours without weights and without false negatives."""
     case = document["case"]
     h = document["hyperparameters"][case]
-    beta, share = (h["beta"], h["tau"]) if h["est"] == "hard" else (0.0, 0.0)
+    beta, share = h["beta"], h["tau"]
+    if h["est"] == "easy":
+        beta, share = 0.0, 0.0
     for precision in precisions(arrays):
         method = HCL(Identity(h["D"]), no_recipe(), Identity, h["T"], beta, share)
         views = [torch.tensor(arrays[f"in/{case}/view{v}_raw"]).to(DTYPES[precision]) for v in (1, 2)]

@@ -149,9 +149,10 @@ def draw_mask(source: Recorder, h: Any) -> Draws:
     pairs = zip(ratios, spreads, strict=True)
     found = [source.uniform(ratio - spread, ratio + spread) if spread > 0 else ratio for ratio, spread in pairs]
     ratio = source.choice(found) if isinstance(h["pred_ratio"], list) and len(found) > 1 else found[0]
+    aspects = h["aspect"]
     if h["pred_shape"] == "block":
         target, smallest = ratio * h["grid"] * h["grid"], (h["grid"] // 3) ** 2
-        draw_blocks(source, h["grid"], target, smallest, np.inf, h["aspect"])
+        draw_blocks(source, h["grid"], target, smallest, np.inf, aspects)
     return source.taken()
 
 
@@ -182,7 +183,7 @@ def recorded(h: Any, draws: Sequence[Draws], orders: np.random.RandomState) -> R
 def ours(h: Any, draws: Sequence[Draws], orders: np.random.RandomState) -> Tensor:
     """``[M, grid, grid]``, by the method, with a crop for each mask."""
     shape = {"block": "block", "rand": "random"}[h["pred_shape"]]
-    masks = RatioMasks(*lists(h), shape)
+    masks = RatioMasks(*lists(h), shape, aspect_ratio=tuple(h["aspect"]))
     method = IBOT(Given(4), no_recipe(), Scores, lambda rng, crops, rows, grid: masks(rng, 1, rows, grid),
                   mask_start=h["pred_start_epoch"])  # fmt: skip
     method.progress = Progress(h["pred_start_epoch"] if h["epoch"] is None else h["epoch"], 1000, 1)

@@ -95,9 +95,9 @@ def check_multiblock(case: Any, arrays: Values) -> None:
     # The statistics are of the batches that came next: the same generators, replayed from the first batch on.
     places = torch.Generator().manual_seed(h["torch_seed"])
     count = int(re.search(r"over (\d+) batches", case["arrays"]["stats_ctx_len_mean"]["meaning"])[1])  # type: ignore[index]
-    lengths = np.array([
-        [part.shape[-1] for part in one_by_one(h, Authors(t, places))] for t in range(len(batches) + count)
-    ])[len(batches) :]
+    lengths = np.array(
+        [[part.shape[-1] for part in one_by_one(h, Authors(t, places))] for t in range(len(batches) + count)]
+    )[len(batches) :]
     for i, kind in enumerate(("ctx", "tgt")):
         close(lengths[:, i].mean(), arrays[f"stats_{kind}_len_mean"], f"mean length, {kind}")
     close(lengths[:, 0].min(), arrays["stats_ctx_len_min"], "smallest context")
@@ -190,8 +190,10 @@ def ours(name: str) -> str:
 
 
 def check_positions(case: Any, arrays: Values) -> None:
+    h = case["hyperparameters"]
     for name in arrays:
         dim, side, cls = map(int, re.findall(r"\d+", name))
+        assert (dim, side) in list(zip(h["dims"], h["grids"], strict=True))
         found = sincos_positions((side, side), dim, columns_first=True, dtype=torch.float64)[0]
         close(torch.cat([torch.zeros(cls, dim), found]), arrays[name], name)
 

@@ -62,6 +62,8 @@ def method_of(h: Any, options: Any, start: dict[str, np.ndarray], queue: np.ndar
     projector = partial(head, hidden=hidden[options["projection"]])
     common = {"backbone": Toy(inputs, out_features), "optimizer": recipe(torch.optim.SGD, **h["sgd"])}
     common |= {"projector": projector, "mixer": Mixer(options["imix"], h["alpha"], scope)}
+    predicts = options["prediction"] != "none"
+    assert predicts == (options["method"] == "byol")
     if options["method"] == "npair":
         method: Method = imix.IMixNPair(**common, temperature=h["temperature"])
     elif options["method"] == "byol":
@@ -90,8 +92,13 @@ def draws(step: dict[str, np.ndarray], dtype: torch.dtype, scope: str, rows: int
 
 
 def replay(
-    h: Any, options: Any, start: dict[str, np.ndarray], queue: np.ndarray, steps: list[dict[str, np.ndarray]],
-    precision: str, scope: str,
+    h: Any,
+    options: Any,
+    start: dict[str, np.ndarray],
+    queue: np.ndarray,
+    steps: list[dict[str, np.ndarray]],
+    precision: str,
+    scope: str,
 ) -> list[dict[str, np.ndarray]]:
     """Every result of every step under the recording's names."""
     rows, dtype = len(steps[0]["view1"]), DTYPES[precision]

@@ -33,10 +33,17 @@ def check(document: Any, arrays: Values) -> None:
     for precision in precisions(arrays):
         options = {"positives": h["k_positives"], **CASES[case]}
         method = kcl.KCL(
-            Identity(h["dim"]), no_recipe(), data_info(h["batch"]), Identity, h["temperature"], 0.999, h["queue"],
+            Identity(h["dim"]),
+            no_recipe(),
+            data_info(h["batch"]),
+            Identity,
+            h["temperature"],
+            0.999,
+            h["queue"],
             **options,
         )
         method.to(DTYPES[precision])
+        assert arrays["init/queue_labels"].max() < h["classes"]
         fill(method, {"queue.keys": arrays["init/queue"].T, "queue.labels": arrays["init/queue_labels"]})
         for t in steps_of(arrays, "in/step{}/q_raw"):
             found = step(method, arrays, f"in/step{t}", arrays[f"{precision}/{case}/step{t}/soft_target"])
@@ -61,8 +68,13 @@ def step(method: kcl.KCL, arrays: Values, inputs: str, target: Any) -> dict[str,
     method.on_after_backward()
     queue = method.queue
     return {
-        "loss": loss, "logits": logits, "soft_target": targets, "grad_q_raw": q.grad, "queue": queue.keys.T,
-        "queue_labels": queue.labels, "pointer": torch.tensor([queue.pushed % queue.size]),
+        "loss": loss,
+        "logits": logits,
+        "soft_target": targets,
+        "grad_q_raw": q.grad,
+        "queue": queue.keys.T,
+        "queue_labels": queue.labels,
+        "pointer": torch.tensor([queue.pushed % queue.size]),
     }
 
 

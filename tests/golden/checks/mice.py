@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,10 +75,11 @@ def check(document: Any, arrays: Values) -> None:
 
 
 def check_centres(document: Any, arrays: Values) -> None:
-    """The matrices that the authors stored, one for each number of clusters."""
+    """The matrices that the authors stored with about eight digits, one for each number of clusters."""
     for key in (name for name in arrays if name.startswith(f"f64/{document['case']}/")):
         wanted = arrays[key]
-        close(simplex(*wanted.shape), wanted, key)
+        gap = np.abs(simplex(*wanted.shape).numpy() - wanted).max()
+        assert gap <= 1e-7, f"{key}: largest difference {gap:.3g}"
 
 
 CHECKS = {"mice": {"max_mahalanobis*": check_centres, "*": check}}

@@ -90,8 +90,12 @@ def check_feature(document: Any, arrays: Values, pools: Any) -> None:
 
 
 def ours(name: str) -> str:
-    for theirs, mine in (("base_encoder.fc.", "projector."), ("momentum_encoder.fc.", "teacher.net.1."),
-                         ("base_encoder.", "backbone."), ("momentum_encoder.", "teacher.net.0.")):
+    for theirs, mine in (
+        ("base_encoder.fc.", "projector."),
+        ("momentum_encoder.fc.", "teacher.net.1."),
+        ("base_encoder.", "backbone."),
+        ("momentum_encoder.", "teacher.net.0."),
+    ):
         if name.startswith(theirs):
             return mine + name.removeprefix(theirs)
     return name
@@ -100,14 +104,16 @@ def ours(name: str) -> str:
 def method_of(h: Any, start: dict[str, np.ndarray]) -> MoCoV3:
     head = partial(MLP, hidden=[h["mlp_dim"]], out_features=h["dim"], bias=False)
     schedule = h["schedule"]
+    assert h["base_lr"] == schedule["lr"]
+    lr = WarmupCosine(schedule["lr"], warmup_epochs=schedule["warmup_epochs"])
+    excluded = {"excluded": {"ndim_at_most": 1, "weight_decay": 0.0, "adapt": False}}
+    recipes = {
+        "lars": recipe(LARS, excluded, lr=lr, momentum=0.9, weight_decay=h["weight_decay"], trust=h["lars_trust"]),
+        "adamw": recipe(torch.optim.AdamW, lr=lr, weight_decay=h["weight_decay"]),  # main_moco.py: torch's defaults
+    }
     method = MoCoV3(
         Vectors({name.removeprefix("base_encoder."): array for name, array in start.items()}),
-        recipe(
-            LARS,
-            {"excluded": {"ndim_at_most": 1, "weight_decay": 0.0, "adapt": False}},
-            lr=WarmupCosine(schedule["lr"], warmup_epochs=schedule["warmup_epochs"]),
-            **{"momentum": 0.9, "weight_decay": h["weight_decay"], "trust": h["lars_trust"]},
-        ),
+        recipes[h["optimizer"]],
         projector=partial(head, last_norm="batch_no_affine"),
         predictor=head,
         temperature=h["temperature"],

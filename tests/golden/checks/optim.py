@@ -133,7 +133,9 @@ def check_simclr_lr(case: Json, arrays: Arrays) -> None:
     h = case["hyperparameters"]
     kind = {"linear": "linear256", "sqrt": "sqrt"}[h["scaling"]]
     total = h["num_examples"] * h["train_epochs"] // h["train_batch_size"] + 1
-    schedule = WarmupCosine(h["base_learning_rate"], warmup_steps=h["warmup_steps"])
+    warmup = h["warmup_epochs"] * h["num_examples"] // h["train_batch_size"]
+    assert (h["total_steps"], h["warmup_steps"]) == (total, warmup)
+    schedule = WarmupCosine(h["base_learning_rate"], warmup_steps=warmup)
     schedule = schedule.scaled(lr_multiplier(kind, h["train_batch_size"]))
     close(_curve(schedule, arrays["steps"], total), arrays["lr"], "lr")
 
@@ -175,19 +177,21 @@ def check_linspace_cosine(case: Json, arrays: Arrays) -> None:
         start=h.get("start_warmup", h.get("start_warmup_value")),
         style="linspace",
     )
-    got = _curve(schedule, arrays["steps"], h["length"], h["iters_per_epoch"])
+    total = h["epochs"] * h["iters_per_epoch"]
+    assert total == h["length"]
+    got = _curve(schedule, arrays["steps"], total, h["iters_per_epoch"])
     close(got, arrays["lr" if "lr" in arrays else "values"], "schedule")
 
 
 def check_msn_schedules(case: Json, arrays: Arrays) -> None:
     """MSN and I-JEPA: the counter is raised before it is used, and the curves may belong to a longer run."""
     h = case["hyperparameters"]
-    stretch = h["T_float"] / h["n"]
+    stretch, longer = h["T_max"] / h["n"], h["T_float"] / h["n"]  # whole steps for rates; the momentum's are not cut
     rate = WarmupCosine(
         h["ref_lr"], h["final_lr"], start=h["start_lr"], warmup_steps=h["warmup"], offset=1, stretch=stretch
     )
     decay = Cosine(h["wd"], h["final_wd"], offset=1, stretch=stretch)
-    momentum = Linear(h["m0"], h["m1"], stretch=stretch)
+    momentum = Linear(h["m0"], h["m1"], stretch=longer)
     schedules: dict[str, Schedule] = {"lr": rate, "wd": decay, "momentum": momentum}
     for name, schedule in schedules.items():
         close(_curve(schedule, range(h["n"]), h["n"]), arrays[name], name)

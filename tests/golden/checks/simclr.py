@@ -50,6 +50,7 @@ def check_nt_xent_replicas(case: Any, arrays: Values, pools: Any) -> None:
     h = case["hyperparameters"]
     world = h["world_size"]
     stacked = [arrays[f"hidden_rank{rank}"] for rank in range(world)]
+    assert [len(rows) for rows in stacked] == [2 * h["N_per_replica"]] * world
     for rank, (loss, gradient) in enumerate(pools(world).run(replay, stacked, h["temperature"])):
         close(loss, arrays[f"loss_rank{rank}"], f"loss of rank {rank}")
         # The authors differentiate loss / replicas and sum over replicas; we sum over ranks and DDP divides.

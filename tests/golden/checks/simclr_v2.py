@@ -60,6 +60,7 @@ def near(got: torch.Tensor, want: np.ndarray, what: str) -> None:
 
 def check_all(document: Any, arrays: Values) -> None:
     student, teacher = arrays["student_logits"], arrays["teacher_logits"]
+    assert f"kd_T{document['hyperparameters']['T']:g}" in arrays
     for name in arrays:
         if (found := re.fullmatch(r"kd_T([\d.]+)", name)) is None:
             continue

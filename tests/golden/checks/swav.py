@@ -53,7 +53,8 @@ def check_sinkhorn_world(case: Any, arrays: Values, pools: Any) -> None:
 def method_of(h: Any, start: dict[str, np.ndarray], rows: int) -> SwAV:
     momentum = h.get("momentum", 0.9)  # written in main_swav.py
     values = {"lr": Recorded(tuple(h["lr"])), "weight_decay": h["wd"], "momentum": momentum}
-    optimizer: Any = partial(LARC, trust=h["larc_trust"]) if h["larc"] else torch.optim.SGD
+    larc = partial(LARC, trust=h["larc_trust"])
+    optimizer: Any = larc if h["larc"] else torch.optim.SGD
     frozen = {"prototypes": {"match": "^prototypes", "frozen_until": h["freeze_prototypes_niters"]}}
     method = SwAV(
         Identity(h["in_dim"]),

@@ -1,0 +1,1 @@
+"""What operations on images do, asked by running them."""

@@ -1,0 +1,14 @@
+"""Fields in which a run of ours differs from its recorded recipe on purpose, each with the reason."""
+
+from __future__ import annotations
+
+# (run, field or "field.key") -> why it differs.
+WAIVERS: dict[tuple[str, str], str] = {}
+SHARE = 0.03  # of all fields of a folder, at most
+NEVER = ("lr_peak", "batch", "optimizer", "points")
+
+
+def waived(run: str, subject: str) -> tuple[str, str] | None:
+    """The waiver that covers a difference of ``field`` or ``field.key``, or None."""
+    keys = [(run, subject), (run, subject.partition(".")[0])]
+    return next((key for key in keys if key in WAIVERS), None)
