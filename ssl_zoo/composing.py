@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -78,8 +78,9 @@ class Composer:
         group, equals, value = word.partition("=")
         if not equals or group not in self.groups:
             return word
-        if value.startswith("glob("):  # of which Hydra would see the files alone
-            value = ",".join(words.parse([word])[0].value().filter(self.names(group)))
+        pattern = words.parse([word])[0].value() if value.startswith("glob(") else None
+        if isinstance(pattern, Glob):  # of which Hydra would see the files alone
+            value = ",".join(pattern.filter(self.names(group)))
         folders = self.folders(group)
         return group + equals + re.sub(r"[\w/]+", lambda m: m[0] + OF_THE_SCALE * (m[0] in folders), value)
 

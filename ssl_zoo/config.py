@@ -161,7 +161,8 @@ def _group_problems(cfg: DictConfig) -> Iterator[str]:
     elif samples == 1:
         yield (
             f"batch_norm.group={group} (samples that share statistics) wants a multiple of {group} samples in a "
-            f"micro-batch over all devices, and there is 1; try data.batch_size={max(group, 2) * cfg.trainer.accumulate}"
+            "micro-batch over all devices, and there is 1; "
+            f"try data.batch_size={max(group, 2) * cfg.trainer.accumulate}"
         )
     elif group < 2 or samples % group:
         yield (

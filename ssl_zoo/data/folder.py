@@ -40,7 +40,7 @@ class Folder:
     """
 
     in_memory = False
-    image_size: int | None = None
+    image_size: Side | None = None
 
     def __init__(
         self,

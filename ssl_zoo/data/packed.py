@@ -213,7 +213,7 @@ class Packed:
         self.draft = draft
         self.decoded = file.text["encoding"] == "decoded"
         height, width = file.text["uniform"] or (0, 1)
-        self.image_size: int | None = height if self.decoded and height == width else None
+        self.image_size: Side | None = height if self.decoded and height == width else None
         own = file.labels[first : first + samples].astype(np.int64)
         self.labels = torch.from_numpy(own) if labelled else None
         self.classes: list[str] | None = file.text["classes"] if labelled else None

@@ -129,8 +129,9 @@ def alternating_order(seed: int, epoch: int, groups: Groups, count: int) -> Tens
 def balanced_order(groups: Groups, draws: np.random.RandomState, length: int | None = None) -> Tensor:
     """As many positions as samples (or ``length``), each group as often as any other but for the cut at the end.
 
-    ``UnifLabelSampler`` in util.py of facebookresearch/deepcluster: ``length // groups + 1`` of each, drawn with replacement
-    where the group has no more than that, then all of them shuffled. NumPy keeps this legacy stream for good.
+    ``UnifLabelSampler`` in util.py of facebookresearch/deepcluster: ``length // groups + 1`` of each, drawn with
+    replacement where the group has no more than that, then all of them shuffled. NumPy keeps this legacy stream for
+    good.
     """
     number = _with_own(groups.number.cpu())
     members = number.argsort(stable=True).numpy()

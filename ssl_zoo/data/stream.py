@@ -191,7 +191,7 @@ class Stream:
     """
 
     in_memory = False
-    image_size: int | None = None
+    image_size: Side | None = None
 
     def __init__(
         self,

@@ -68,7 +68,8 @@ class InfoMin(Method):
     def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:
         (view,) = (view for view in views if view.get("kind") == "local")
         name, _ = registry.parse(view["ops"][-1]) if view["ops"] else ("nothing", {})
-        tiles = registry.build(view["ops"][-1], view["size"]).grid ** 2 if name == "image/jigsaw" else None
+        last: Any = registry.build(view["ops"][-1], view["size"]) if name == "image/jigsaw" else None
+        tiles = None if last is None else last.grid**2
         if tiles == settings["tiles"]:
             return None
         got = f"ends with {name}" if tiles is None else f"has {tiles} tiles"

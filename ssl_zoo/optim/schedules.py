@@ -24,8 +24,8 @@ class Progress:
     Args:
         step: Optimizer steps already taken, which is the index (from 0) of the one being taken.
         total: Optimizer steps of the whole run.
-        steps_per_epoch: Optimizer steps of one epoch. Not whole for data that repeats without a boundary (SimCLR, BYOL);
-            a warm-up of some epochs is then cut to whole steps, as their authors do.
+        steps_per_epoch: Optimizer steps of one epoch. Not whole for data that repeats without a boundary (SimCLR,
+            BYOL); a warm-up of some epochs is then cut to whole steps, as their authors do.
     """
 
     step: int

@@ -55,4 +55,5 @@ def test_a_list_that_is_not_there_is_refused(tmp_path):
 def test_imagenet_lt_is_imagenet_by_a_list_beside_it():
     cfg = config.load(["data=imagenet_lt", "data.root=/images"])
     assert cfg.data.source.files == "/images/ImageNet_LT_train.txt"
-    assert cfg.data.source._target_ == config.load(["data=imagenet"]).data.source._target_ and cfg.data.image_size == 224
+    assert cfg.data.source._target_ == config.load(["data=imagenet"]).data.source._target_
+    assert cfg.data.image_size == 224

@@ -39,7 +39,8 @@ EXTRAS = (
     "data.source.labels=none", "+trainer.clip={mode: global, value: 1.0}", "seed=123456789",
 )  # fmt: skip
 SCALES = ("small", "large")
-HEAVY = ("resnet50", "resnet50x2", "resnet50_gn_ws", "resnet50_same", "resnet_sk", "convnext_tiny")  # which no setting makes narrower
+# Which no setting makes narrower.
+HEAVY = ("resnet50", "resnet50x2", "resnet50_gn_ws", "resnet50_same", "resnet_sk", "convnext_tiny")
 
 
 def names(group: str) -> list[str]:

@@ -77,8 +77,8 @@ def check_simclr(case: Any, arrays: Values) -> None:
 def check_byol(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     image = check_shared(h, arrays)
-    check_hsv(h, arrays, image, brightness=(h["brightness_delta"], "brightness"),
-              contrast=(h["contrast_factor"], "contrast"), saturation=(h["saturation_factor"], "saturation"))  # fmt: skip
+    factors = {name: (h[f"{name}_factor"], name) for name in ("contrast", "saturation")}
+    check_hsv(h, arrays, image, brightness=(h["brightness_delta"], "brightness"), **factors)
     close(Solarize(1.0)(image, always()), picture(arrays["solarized"]).numpy(), "solarize")
     check_blur(image, h["sigma"], h["kernel_size"], arrays["blur"], "blur")
 

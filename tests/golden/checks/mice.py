@@ -17,7 +17,6 @@ from ssl_zoo.methods import mice
 from ssl_zoo.modules.ema import EMA
 from tests.golden.checks.moco import DTYPES
 from tests.golden.checks.pcl import compare
-from tests.golden.compare import close
 from tests.golden.harness import Identity, Values, data_info, fill, no_recipe, numpy_of, steps_of
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,11 @@ def ours(name: str) -> str:
     return name.replace("encoder.fc.", "projector.").replace("encoder.", "backbone.")
 
 
+def keep(found: dict[str, Any], names: Iterator[str], _: Any, __: Any, out: Tensor) -> None:
+    """A forward hook: one output after another under the names of the views."""
+    found[next(names)] = out
+
+
 def replay(h: Any, arrays: Values, dtype: torch.dtype) -> dict[str, np.ndarray]:
     """Rates, losses, outputs of both heads, gradients and state of every step, under the recorded names."""
     steps = steps_of(arrays, "x_step{}_view1")
@@ -75,10 +81,7 @@ def replay(h: Any, arrays: Values, dtype: torch.dtype) -> dict[str, np.ndarray]:
     fill(method, {ours(name.removeprefix("param0.")): value for name, value in plain(arrays, "param0.").items()})
     for t in steps:
         for name, head in (("z", method.projector), ("p", method.predictor)):
-            seen = iter((1, 2))
-            head.register_forward_hook(
-                lambda _, __, out, seen=seen, key=f"step{t}_{name}": found.update({f"{key}{next(seen)}": out})
-            )
+            head.register_forward_hook(partial(keep, found, iter((f"step{t}_{name}1", f"step{t}_{name}2"))))
         views = [torch.tensor(arrays[f"x_step{t}_view{v}"]).to(dtype) for v in (1, 2)]
         out = train_step(method, batch_of(views))
         for head in (method.projector, method.predictor):
