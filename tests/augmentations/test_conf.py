@@ -6,6 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import ssl_zoo.conf  # noqa: F401  (its resolvers)
 from ssl_zoo import config
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
@@ -25,6 +26,7 @@ COUNTS = {
     "dino/small": (2, 4),
     "dinov2/large": (2, 8),
     "dinov2/small": (2, 4),
+    "ressl/large_five": (6, 0),
     "emp_ssl/large": (20, 0),
     "emp_ssl/small": (12, 0),
     "ibot/large": (2, 10),
