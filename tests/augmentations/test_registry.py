@@ -60,5 +60,13 @@ def test_check_tells_all_problems_at_once_and_none_of_a_right_list():
 
 
 def test_size_comes_from_the_view_unless_given():
-    assert registry.build("image/resize", size=32).size == 32
-    assert registry.build({"image/resize": {"size": 40}}, size=32).size == 40
+    assert registry.build("image/resize", size=32).size == (32, 32)
+    assert registry.build({"image/resize": {"size": 40}}, size=32).size == (40, 40)
+    assert registry.build("image/resize", size=(32, 16)).size == (32, 16)
+
+
+def test_operations_that_make_squares_say_so_for_another_view():
+    words = r"image/random_resized_crop makes squares and the view is to be \[32, 16\]; these .*: image/center_crop, "
+    with pytest.raises(ConfigError, match=words):
+        registry.build("image/random_resized_crop", size=[32, 16])
+    assert registry.build({"image/random_resized_crop": {"size": 8}}, size=[32, 16]).size == 8
