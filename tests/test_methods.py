@@ -129,6 +129,14 @@ def test_every_scalar_of_the_signature_is_in_the_yaml(name: str) -> None:
     assert wanted - set(node) == set()
 
 
+# What a backbone is told beside its name: which network, or fewer blocks than fit into the memory of a laptop.
+NAMED = {
+    "timm": ["backbone.name=resnet34"],
+    "torchvision": ["backbone.name=resnet18"],
+    "vit_large": ["+backbone.depth=2"],
+    "vit_huge": ["+backbone.depth=2"],
+}
+
 # Methods that some networks cannot serve: how the names of these begin, and what is said.
 REFUSES = {
     "loco": ("vit", "has no stages; these have: resnet8"),
@@ -145,7 +153,7 @@ def needs_tokens(name: str) -> bool:
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", METHODS)
 def test_it_runs_with_every_backbone(name: str, backbone: str) -> None:
-    named = {"timm": ["backbone.name=resnet34"], "torchvision": ["backbone.name=resnet18"]}.get(backbone, [])
+    named = NAMED.get(backbone, [])
     beginning, words = REFUSES.get(name, ("none", ""))
     if needs_tokens(name) and not backbone.startswith("vit"):
         beginning, words = backbone, "needs a vision transformer: backbone '.*' has no tokens; these have: vit_mini"

@@ -44,6 +44,7 @@ class Method(Float32State, pl.LightningModule):
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
+    begins: tuple[str, ...] = ()  # settings that say from which epoch on a part of the method works
     rows_of_samples: bool = False  # the state has a row for each training sample, which no other data may take over
     # Whose samples the loss compares with one another, of which a batch of one has none: of a micro-batch over all
     # devices, or of a process.

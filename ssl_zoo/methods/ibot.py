@@ -49,6 +49,7 @@ class IBOT(TeacherEvaluated, Method):
 
     views_allowed = (2, None)
     needs_tokens = True
+    begins = ("mask_start",)
 
     def __init__(
         self,

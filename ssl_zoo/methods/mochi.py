@@ -33,6 +33,8 @@ class MoCHi(MoCo):
         mix_start: Epoch from which negatives are mixed: the hardest of an untrained queue mean nothing.
     """
 
+    begins = ("mix_start",)
+
     def __init__(
         self,
         backbone: Backbone,

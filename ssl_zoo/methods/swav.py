@@ -71,6 +71,7 @@ class SwAV(Method):
         self.epsilon = epsilon
         self.iterations = iterations
         self.queue_start = queue_start
+        self.begins = ("queue_start",) if queue_size else ()
         self.grad_cache = grad_cache
         self.passes = passing(views_together, concat)
         self.uniform_loss = math.log(prototypes)

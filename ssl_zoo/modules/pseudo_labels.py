@@ -47,8 +47,7 @@ def self_paced(
     Raises:
         ValueError: If a radius does not lie in (0, 1).
     """
-    if not 0 < eps - gap <= eps + gap < 1:
-        raise ValueError(f"self_paced: eps -+ gap must lie in (0, 1), got {eps:g} -+ {gap:g}")
+    _check_radii(eps, gap)
     distance = sort_graph_by_row_values(distance, copy=True, warn_when_not_sorted=False)  # what DBSCAN asks for
     found = [_dbscan(distance, radius, min_samples) for radius in (eps, eps - gap, eps + gap)]
     labels, tight, loose = (_with_singletons(ids) for ids in found)
@@ -66,6 +65,11 @@ def self_paced(
     return PseudoLabels(out, threshold, found[0], found[1], found[2], compactness, independence)
 
 
+def _check_radii(eps: float, gap: float) -> None:
+    if not 0 < eps - gap <= eps + gap < 1:
+        raise ValueError(f"eps={eps:g} -+ eps_gap={gap:g} are radii of distances up to 1; wanted numbers in (0, 1)")
+
+
 @dataclass(frozen=True)
 class SelfPaced:
     """:func:`self_paced` on the k-reciprocal distances of features, with the names of the options there.
@@ -79,6 +83,9 @@ class SelfPaced:
     min_samples: int
     k1: int
     k2: int
+
+    def __post_init__(self) -> None:
+        _check_radii(self.eps, self.gap)
 
     def __call__(self, rows: Tensor, threshold: float) -> tuple[Tensor, float]:
         """Labels ``[N]`` of unit rows ``[N, D]``, and the threshold for the next epoch; -1: not known yet."""

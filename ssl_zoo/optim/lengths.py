@@ -109,6 +109,15 @@ def cut_warmups(method: nn.Module, progress: Progress) -> list[str]:
     return [f"{name}: {message}" for name, message in told if message]
 
 
+def never_begun(method: Any, progress: Progress) -> list[str]:
+    """``who: what`` for each part of the method that begins after the run's last epoch."""
+    return [
+        f"method.{name}: what begins in epoch {getattr(method, name)} never does in a run of {progress.epochs} epochs"
+        for name in getattr(method, "begins", ())
+        if getattr(method, name) >= progress.epochs
+    ]
+
+
 def _of_optimizer(method: Any) -> Iterator[tuple[str, Any]]:
     for group in method.bound.groups:
         for option, x in group.options.items():

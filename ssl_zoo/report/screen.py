@@ -17,7 +17,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from ssl_zoo.data.batch import DataInfo
-from ssl_zoo.optim.lengths import cut_warmups
+from ssl_zoo.optim.lengths import cut_warmups, never_begun
 from ssl_zoo.optim.recipe import BoundRecipe
 from ssl_zoo.optim.schedules import Progress
 from ssl_zoo.sides import height_width
@@ -75,8 +75,8 @@ def screen(
     for name, text in lines:
         if text:
             facts.add_row(name, Text(text))
-    cut = merged([*recipe.messages(progress), *cut_warmups(method, progress)])
-    messages = [Text(f"note: {text}", style="yellow") for text in (*cut, *notes)]
+    told = merged([*recipe.messages(progress), *cut_warmups(method, progress), *never_begun(method, progress)])
+    messages = [Text(f"note: {text}", style="yellow") for text in (*told, *notes)]
     return Panel(Group(facts, Text(), groups_table(recipe, progress), *messages), title="ssl_zoo", title_align="left")
 
 

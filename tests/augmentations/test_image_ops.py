@@ -60,7 +60,7 @@ def test_random_crop_pad():
 
 
 def test_random_crop_pad_of_a_small_image_says_so():
-    with pytest.raises(ValueError, match=r"an image of 16x16 padded by 4 is smaller than the view \(32\); use"):
+    with pytest.raises(ValueError, match=r"an image of 16x16 padded by 4 is smaller than the view \(32x32\); use"):
         registry.build({"image/random_crop_pad": {}}, 32)(images(height=16, width=16), draw())
 
 

@@ -93,7 +93,7 @@ def narrow(cfg: Any) -> None:
         for key, value in {"embed_dim": 16, "depth": 2, "num_heads": 2, "width": 8}.items():
             if node is not None and key in node:
                 node[key] = value
-        if node is not None and node._target_.endswith(("vit_tiny", "vit_small", "vit_base")):
+        if node is not None and node._target_.endswith(("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")):
             with open_dict(node):
                 node.depth = 2  # an option of timm's
 

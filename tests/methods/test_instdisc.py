@@ -40,3 +40,10 @@ def test_a_half_bank_trains_and_is_saved_as_such():
     assert train_step(method, tiny_batch([16]))["loss"].isfinite()
     assert method.state_dict()["bank.keys"].dtype == torch.bfloat16
     assert len(method.state_dict()["bank.keys"]) == 64 > ROWS
+
+
+def test_embeddings_are_evaluated_where_told():
+    method, view = tiny_method("instdisc", ["method.evaluate_head=true"]).eval(), tiny_batch([16]).views[0]
+    h = method.backbone(view)
+    torch.testing.assert_close(method.embed(view), F.normalize(method.projector(h), dim=1))
+    assert torch.equal(tiny_method("instdisc").eval().embed(view), h)

@@ -210,3 +210,8 @@ def test_an_odd_batch_is_refused_before_anything_is_extracted(tmp_path: Path, mo
     monkeypatch.setattr(SpCL, "extract", None)
     with pytest.raises(ConfigError, match="data.batch_size=9: half .* from the other, which wants an even number, "):
         runs.fit("spcl", tmp_path, *ADAPT, "data.batch_size=9")
+
+
+def test_radii_that_leave_no_room_for_the_gap_are_refused_when_it_is_built() -> None:
+    with pytest.raises(ConfigError, match=r"eps=0.01 -\+ eps_gap=0.02 are radii .*; wanted numbers in \(0, 1\)"):
+        tiny_method("spcl", ["method.eps=0.01"])

@@ -18,7 +18,15 @@ from torch import nn
 import ssl_zoo
 from ssl_zoo import build
 from ssl_zoo.optim import lengths
-from ssl_zoo.optim.lengths import Difference, cut_warmups, first_difference, planned, schedules, total_steps
+from ssl_zoo.optim.lengths import (
+    Difference,
+    cut_warmups,
+    first_difference,
+    never_begun,
+    planned,
+    schedules,
+    total_steps,
+)
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import (
     Constant,
@@ -295,6 +303,15 @@ def test_the_module_knows_every_class_of_schedule():
         x for name, x in vars(module).items()
         if isinstance(x, type) and hasattr(x, "scaled") and not name.startswith("_") and x is not Schedule
     }  # fmt: skip
+
+
+def test_parts_of_a_method_that_begin_after_the_run_are_told():
+    method = Toy(mix_start=10, queue_start=9)
+    method.begins = ("mix_start", "queue_start")
+    assert never_begun(method, OLD) == ["method.mix_start: what begins in epoch 10 never does in a run of 10 epochs"]
+    assert never_begun(Toy(mix_start=10), OLD) == []
+    for name in ("mochi", "pcl", "ibot", "swav"):
+        assert all(hasattr(tiny_method(name), setting) for setting in tiny_method(name).begins)
 
 
 def test_a_methods_own_warmups_that_do_not_fit_the_run_are_told():
