@@ -53,6 +53,7 @@ class Method(Float32State, pl.LightningModule):
     # training_loss reports it under this name.
     uniform_loss: float | None = None
     data_info: DataInfo  # set by build_method
+    projector: nn.Module  # of methods that have one
 
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe) -> None:
         super().__init__()
@@ -85,6 +86,11 @@ class Method(Float32State, pl.LightningModule):
 
     def after_step(self) -> None:
         """Called once per optimizer step that was really taken; steps that a gradient scaler skips do not count."""
+
+    @property
+    def student(self) -> nn.Module:
+        """Backbone and projector as one network: what a teacher copies and follows (``teacher.net.0``, ``.1``)."""
+        return nn.Sequential(self.backbone, self.projector)
 
     @property
     def encoder(self) -> nn.Module:

@@ -39,7 +39,7 @@ class BYOL(Method):
         self.projector = projector(backbone.out_features)
         self.predictor = nn.Identity() if predictor is None else predictor(self.projector.out_features)
         same_width(self.projector, self.projector if predictor is None else self.predictor)
-        teacher = nn.Sequential(backbone, self.projector)
+        teacher = self.student
         if redraw_teacher and not backbone.pretrained:
             teacher = nn.Sequential(backbone.redrawn(), projector(backbone.out_features))
         self.teacher = EMA(teacher)
@@ -54,4 +54,4 @@ class BYOL(Method):
         return {"loss": loss, "features": h[0], "embeddings": z[0]}
 
     def after_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))

@@ -83,22 +83,18 @@ class CLAE(Method):
         if base not in BASES:
             raise ValueError(f"method.base={base!r} is unknown; {nearest(base, BASES)}")
         self.projector = projector(backbone.out_features)
-        self.adversarial = DualNorm(self.network, adversarial_momentum)
+        self.adversarial = DualNorm(self.student, adversarial_momentum)
         self.contrast = BASES[base]
         self.temperature = temperature
         self.epsilon, self.strength = epsilon, strength
         self.repeat_anchor, self.grad_cache = repeat_anchor, grad_cache
-
-    @property
-    def network(self) -> nn.Module:
-        return nn.Sequential(self.backbone, self.projector)
 
     def encode(self, view: Tensor) -> tuple[Tensor, Tensor]:
         h = self.backbone(view)                                                      # [B, F]
         return h, nn.functional.normalize(self.projector(h), dim=1)                  # [B, D]
 
     def encode_adversarial(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        with self.adversarial.inside(self.network):
+        with self.adversarial.inside(self.student):
             return self.encode(view)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ class DeepCluster(Method):
         trainer: Any = self.trainer
         if trainer.current_epoch % self.reassign:
             return
-        features = self.extract(nn.Sequential(self.backbone, self.projector))        # [N, D]
+        features = self.extract(self.student)        # [N, D]
         self.cluster(features, Draw(stream_key(self.seed, "clusters", trainer.current_epoch), None))
         for p in self.top.parameters():
             self.bound.optimizer.state.pop(p, None)

@@ -26,8 +26,7 @@ from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
 
-SCOPES = ("global", "rank")
-NONE = -100  # label of a sample that the last epoch did not see
+SCOPES, NONE = ("global", "rank"), -100  # NONE: label of a sample that the last epoch did not see
 
 
 class DeepClusterV2(Method):
@@ -36,9 +35,9 @@ class DeepClusterV2(Method):
     Each clustering takes one bank, the first global views' embeddings or the second's, in turn. Samples that the last
     epoch left out have no label in this one. The prototypes are the centroids; the recipe keeps them from learning.
 
-    The authors' processes hold a part of the memory each and add up its sums, which is one clustering of all rows, as
-    here; only its start is drawn from rows of their first process. They divide the loss by their own labelled samples,
-    which ``scope: rank`` does too. The first banks hold evaluation views in eval mode, theirs crops in training mode.
+    The authors' processes add up the sums of their parts of the memory: one clustering, as here, but for its start from
+    rows of the first. They divide the loss by their own labelled samples, as ``scope: rank`` does. The first banks hold
+    evaluation views in eval mode, theirs crops in training mode.
 
     Args:
         projector: Two layers with batch norm.
@@ -103,7 +102,7 @@ class DeepClusterV2(Method):
     def on_train_epoch_start(self) -> None:
         epoch = self.trainer.current_epoch
         if epoch == 0:
-            self.memory.fill(self.extract(nn.Sequential(self.backbone, self.projector)))
+            self.memory.fill(self.extract(self.student))
         self.cluster(Draw(stream_key(self.seed, "clusters", epoch), None))
 
     @torch.no_grad()

@@ -17,15 +17,13 @@ from ssl_zoo.losses.koleo import koleo
 from ssl_zoo.losses.masked_distillation import crop_distillation, masked_distillation, uniform_distillation
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.batch_norm import sees
-from ssl_zoo.modules.ema import EMA, TeacherEvaluated
+from ssl_zoo.modules.ema import EMA, TAUGHT, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.modules.targets import Targets
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
 from ssl_zoo.ranges import NonNegative, Positive, Share, Size
-
-TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 
 
 class DINOv2(TeacherEvaluated, Method):

@@ -18,14 +18,12 @@ from ssl_zoo.losses.self_distillation import centred_softmax, self_distillation
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.batch_norm import sees
 from ssl_zoo.modules.centre import Centre
-from ssl_zoo.modules.ema import EMA, TeacherEvaluated
+from ssl_zoo.modules.ema import EMA, TAUGHT, TeacherEvaluated
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.masking.block import Masks, masked_patches
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Cosine, Schedule, value
 from ssl_zoo.ranges import Count, NonNegative, Positive, Share
-
-TAUGHT = 2  # views that the teacher sees, and that are masked: the global ones
 
 
 class IBOT(TeacherEvaluated, Method):

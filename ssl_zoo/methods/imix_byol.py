@@ -42,14 +42,14 @@ class IMixBYOL(Method):
         self.projector = projector(backbone.out_features)
         self.predictor = predictor(self.projector.out_features)
         same_width(self.projector, self.predictor)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         self.mixer = mixer
         self.compares = mixer.compares
         self.momentum = momentum
         self.symmetric = symmetric
 
     def before_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         batch = self.mixer.inputs(batch)

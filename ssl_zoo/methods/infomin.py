@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_zoo.augmentations import registry
 from ssl_zoo.backbones.apply import tiled
@@ -58,7 +58,7 @@ class InfoMin(Method):
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.jigsaw_projector = JigsawHead(projector(backbone.out_features), tiles)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         self.queue = Queue(queue_size, self.projector.out_features, rows=data_info.batch_size)
         self.temperature = temperature
         self.momentum = momentum
@@ -95,4 +95,4 @@ class InfoMin(Method):
         return {"loss": loss, "features": h, "loss_crop": crop, "loss_jigsaw": jigsaw}
 
     def after_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))

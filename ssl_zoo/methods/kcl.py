@@ -58,7 +58,7 @@ class KCL(Method):
         if positives is not None and not 0 <= positives <= queue_size:
             raise ValueError(f"method.positives={positives}: wanted null, or 0 to method.queue_size={queue_size}")
         self.projector = projector(backbone.out_features)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         self.queue = LabelQueue(queue_size, self.projector.out_features, rows=data_info.batch_size)
         self.temperature = temperature
         self.momentum = momentum
@@ -79,7 +79,7 @@ class KCL(Method):
             self.queue.commit()
 
     def before_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = self.backbone(batch.views[0])                                            # [B, F]

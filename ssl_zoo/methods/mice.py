@@ -57,7 +57,7 @@ class MiCE(Method):
             raise ValueError("method.experts is null and the data names no classes; give the number of clusters wanted")
         self.projector = Experts(projector, backbone.out_features, count)
         self.gate = projector(backbone.out_features)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         dim = self.gate.out_features
         self.register_buffer("gates", simplex(count, dim).float())
         self.prototypes = nn.Parameter(nn.functional.normalize(torch.randn(count, dim), dim=1))
@@ -89,7 +89,7 @@ class MiCE(Method):
         return mixture.posterior.argmax(1)
 
     def after_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def on_train_epoch_end(self) -> None:
         self.replace_prototypes()

@@ -49,7 +49,7 @@ class MoCo(TeacherMoves, Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         if own_queues and not symmetric:
             raise ValueError("method.own_queues=true is for keys of both views; set method.symmetric=true too")
         dim, rows = self.projector.out_features, data_info.batch_size * (1 + (symmetric and not own_queues))
@@ -62,7 +62,7 @@ class MoCo(TeacherMoves, Method):
         self.evaluate_head = bool(evaluate_head)
 
     def move_teacher(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         turns = [(0, 1), (1, 0)] if self.symmetric else [(0, 1)]

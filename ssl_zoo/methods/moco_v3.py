@@ -47,13 +47,13 @@ class MoCoV3(TeacherMoves, Method):
         self.projector = projector(backbone.out_features)
         self.predictor = predictor(self.projector.out_features)
         same_width(self.projector, self.predictor)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         self.temperature = temperature
         self.momentum = momentum
         self.moves_after_step = bool(moves_after_step)
 
     def move_teacher(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = [self.backbone(view) for view in batch.views]                            # 2 x [B, F]

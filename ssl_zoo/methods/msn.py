@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
-from ssl_zoo.distributed import gather, mean_over_ranks, own_rows, world_size
+from ssl_zoo.distributed import gather, mean_over_ranks, own_rows
 from ssl_zoo.losses.masked_siamese import (
     assignment_cross_entropy,
     log_assignments,
@@ -45,8 +46,7 @@ class MSN(TeacherEvaluated, Method):
         entropy: Weight of the entropy of each assignment.
         label_smoothing: Share of every assignment that is spread over all prototypes.
         momentum: Of the teacher; updated after the optimizer's step, from the new weights.
-        sum_prototype_gradients: Processes whose gradients of the prototypes the authors' code adds instead of averaging
-            (16 for their ViT-S/16), so many times larger; true: as many as this run has, on which it then depends.
+        sum_prototype_gradients: Processes whose gradients of the prototypes the authors' code adds, not averages (16).
     """
 
     views_allowed = (None, None)
@@ -67,22 +67,21 @@ class MSN(TeacherEvaluated, Method):
         entropy: NonNegative = 0.0,
         label_smoothing: Rate = 0.0,
         momentum: Share | Schedule = Linear(0.996, 1.0, stretch=1.25),  # noqa: B008  (frozen dataclass)
-        sum_prototype_gradients: bool | Size = False,
+        sum_prototype_gradients: Size | Literal[False] = False,
     ) -> None:
         super().__init__(backbone, optimizer)
         if not 0 <= patch_drop < 1:
             raise ValueError(f"method.patch_drop={patch_drop:g}: the share of dropped patches wants 0 to below 1")
         self.projector = projector(backbone.out_features)
         self.prototypes = Prototypes(self.projector.out_features, prototypes)
-        self.sum_prototype_gradients = added = sum_prototype_gradients
-        if added:  # DDP averages over the processes afterwards
-            self.prototypes.weight.register_hook(lambda g: g * (world_size() if added is True else added))
+        self.sum_prototype_gradients = sum_prototype_gradients
+        if sum_prototype_gradients:
+            self.prototypes.weight.register_hook(lambda gradient: gradient * sum_prototype_gradients)
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.projector)
         self.temperature, self.target_temperature = temperature, target_temperature
-        self.patch_drop, self.iterations = patch_drop, iterations
+        self.patch_drop, self.iterations, self.momentum = patch_drop, iterations, momentum
         self.me_max, self.entropy, self.label_smoothing = me_max, entropy, label_smoothing
-        self.momentum = momentum
         self.uniform_loss = (1 + entropy) * math.log(prototypes)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class PCL(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         dim = self.projector.out_features
         self.queue = Queue(queue_size, dim, rows=data_info.batch_size)
         check_clusters(clusters, negatives, data_info.batch_size, data_info.samples)
@@ -90,7 +90,7 @@ class PCL(Method):
             level.fill(found, self.temperature, self.smoothing)
 
     def before_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view = batch.views

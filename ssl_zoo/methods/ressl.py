@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_zoo.backbones.apply import per_view
 from ssl_zoo.backbones.base import Backbone
@@ -52,7 +52,7 @@ class ReSSL(TeacherMoves, Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         self.queue = Queue(queue_size, self.projector.out_features, rows=data_info.batch_size)
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
@@ -60,7 +60,7 @@ class ReSSL(TeacherMoves, Method):
         self.moves_after_step = bool(moves_after_step)
 
     def move_teacher(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         *strong_views, weak_view = batch.views

@@ -50,13 +50,13 @@ class SimCLRv2(SimCLR):
         self.momentum = momentum
         self.queue: Queue | None = None
         if queue_size:
-            self.teacher = EMA(nn.Sequential(backbone, self.projector))
+            self.teacher = EMA(self.student)
             self.queue = Queue(queue_size, self.projector.out_features, rows=2 * data_info.batch_size)
             self.compares = None
 
     def before_step(self) -> None:
         if self.queue is not None:
-            self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+            self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         if self.queue is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
@@ -45,14 +45,14 @@ class TiCo(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
-        self.teacher = EMA(nn.Sequential(backbone, self.projector))
+        self.teacher = EMA(self.student)
         self.covariance = RunningMoments(self.projector.out_features, beta)
         self.rho = rho
         self.momentum = momentum
         self.centre = centre
 
     def before_step(self) -> None:
-        self.teacher.update(nn.Sequential(self.backbone, self.projector), value(self.momentum, self.progress))
+        self.teacher.update(self.student, value(self.momentum, self.progress))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         h = self.backbone(batch.views[0])                                            # [B, F]

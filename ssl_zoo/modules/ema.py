@@ -17,6 +17,9 @@ from ssl_zoo.modules.float32 import HALF
 IN_CACHE = 2**18
 
 
+TAUGHT = 2  # views that the teachers of DINO's family see, and whose patches are masked: the global ones
+
+
 class TeacherEvaluated:
     """Of methods whose authors evaluate the teacher's backbone: an average of many students is better than the last."""
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ssl_zoo import config
+from ssl_zoo import build, config
 from ssl_zoo.errors import ConfigError
 from tests.helpers import ROWS, tiny_batch, tiny_method, train_step, view_sizes
 
@@ -53,12 +53,9 @@ def test_the_weights_of_the_terms():
     torch.testing.assert_close(out["loss"], wanted)
 
 
-def test_one_process_has_nothing_to_sum():
-    steps = [
-        train_step(tiny_method("msn", [f"method.sum_prototype_gradients={flag}"]), tiny_batch(view_sizes("msn")))
-        for flag in ("true", "false")
-    ]
-    assert torch.equal(*(out["gradients"]["prototypes.weight"] for out in steps))
+def test_the_number_of_summed_processes_is_the_authors_and_not_the_runs():
+    with pytest.raises(ConfigError, match="method.sum_prototype_gradients=True: MSN wants .*, got bool"):
+        build.check_signatures(config.load(["method=msn", "method.sum_prototype_gradients=true"]))
 
 
 def test_the_authors_processes_multiply_the_gradients_of_the_prototypes_alone():
