@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -53,7 +53,6 @@ class Method(Float32State, pl.LightningModule):
     # training_loss reports it under this name.
     uniform_loss: float | None = None
     data_info: DataInfo  # set by build_method
-    projector: nn.Module  # of methods that have one
 
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe) -> None:
         super().__init__()
@@ -90,7 +89,7 @@ class Method(Float32State, pl.LightningModule):
     @property
     def student(self) -> nn.Module:
         """Backbone and projector as one network: what a teacher copies and follows (``teacher.net.0``, ``.1``)."""
-        return nn.Sequential(self.backbone, self.projector)
+        return nn.Sequential(self.backbone, cast(nn.Module, self.projector))
 
     @property
     def encoder(self) -> nn.Module:
