@@ -125,9 +125,8 @@ def test_every_problem_of_every_job_is_told_once_with_the_jobs_that_have_it() ->
     assert judged("method=simclr,byol", "method.temperature=0.1,-1", "seed=1,2", "trainer.compile=graph") == [
         "trainer.compile=graph: wanted false, true, or graphs (4 of 8 jobs, the first is #0 method=simclr "
         "method.temperature=0.1 seed=1)",
-        "method.temperature: method has no 'temperature'; there are: "
-        + judged("method=byol", "method.t=1,2")[0].partition("there are: ")[2]
-        + " (4 of 8 jobs, the first is #4 method=byol method.temperature=0.1 seed=1)",
+        "method.temperature: method has no 'temperature'; there are: " + judged("method=byol", "method.t=1,2")[0]
+        .partition("there are: ")[2] + " (4 of 8 jobs, the first is #4 method=byol method.temperature=0.1 seed=1)",
     ]
     assert judged("method=simclr,bylo", "seed=1") == [
         "method=bylo: there is no such method; did you mean 'byol'? (job #1 method=bylo)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,13 @@ from typing import Any
 import numpy as np
 
 from tests.golden.hyperparameters import Hyperparameters
+from tests.golden.remembered import Remembered
 
 RESULTS = ("output", "grad", "state", "state_after")  # roles of what the authors' code computed
 
 
-class Arrays(Mapping[str, np.ndarray]):
+class Arrays(Remembered[np.ndarray]):
     """The arrays of a case by name; remembers which were read."""
-
-    def __init__(self, values: Mapping[str, np.ndarray]) -> None:
-        self.values_by_name = dict(values)
-        self.read: set[str] = set()
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        self.read.add(name)
-        return self.values_by_name[name]
-
-    def __contains__(self, name: object) -> bool:  # asking is not reading
-        return name in self.values_by_name
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values_by_name)
-
-    def __len__(self) -> int:
-        return len(self.values_by_name)
 
     def sizes(self) -> set[int]:
         """Dimensions of the arrays that were read."""

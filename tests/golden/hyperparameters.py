@@ -6,6 +6,8 @@ import fnmatch
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tests.golden.remembered import Remembered
+
 # Recorded beside the numbers, but nothing that our code could take: name -> reason.
 NOT_TAKEN = {
     "*seed*": "made the arrays, which are recorded",
@@ -16,28 +18,11 @@ NOT_TAKEN = {
 }
 
 
-class Hyperparameters(Mapping[str, Any]):
+class Hyperparameters(Remembered[Any]):
     """A (nested) table by name that remembers what was read."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = {k: Hyperparameters(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-        self._read: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        self._read.add(name)
-        return self._values[name]
-
-    def __contains__(self, name: object) -> bool:  # asking is not reading
-        return name in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return repr(self._values)
+        super().__init__({k: Hyperparameters(v) if isinstance(v, Mapping) else v for k, v in values.items()})
 
     def unread(self, sizes: set[int]) -> list[str]:
         """What nobody asked for and our code could have taken.
@@ -51,10 +36,10 @@ class Hyperparameters(Mapping[str, Any]):
 
     def _leaves(self) -> Iterator[tuple[str, Any]]:
         """Path and value of each leaf that nobody asked for."""
-        for name, value in self._values.items():
+        for name, value in self.values_by_name.items():
             if isinstance(value, Hyperparameters):
                 yield from ((f"{name}.{path}", leaf) for path, leaf in value._leaves())
-            elif name not in self._read:
+            elif name not in self.read:
                 yield name, value
 
 

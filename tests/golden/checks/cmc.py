@@ -57,15 +57,8 @@ def replay_banks(h: Any, arrays: Values, loss: Any, dtype: torch.dtype) -> dict[
     backbone, channels = towers_of(h["dim"])
     info = DataInfo(h["n_data"], None, 1, 2 * h["dim"], h["batch"])
     method: Any = CMC(
-        backbone,
-        no_recipe(),
-        info,
-        channels,
-        Identity,
-        loss=loss,
-        temperature=h["temperature"],
-        negatives=h["n_negatives"],
-        bank_momentum=h["memory_momentum"],
+        backbone, no_recipe(), info, channels, Identity, loss=loss, temperature=h["temperature"],
+        negatives=h["n_negatives"], bank_momentum=h["memory_momentum"],
     )
     fill(method, {f"banks.{v - 1}.keys": arrays[f"init/memory_{v}"] for v in VIEWS})
     method.to(dtype)
@@ -85,12 +78,7 @@ def replay_queues(h: Any, arrays: Values, dtype: torch.dtype) -> dict[tuple[int,
     info = DataInfo(h["n_data"], None, 1, 2 * h["dim"], h["batch"])
     with mock.patch.object(Queue, "_check"):  # the authors' queue takes any size; ours wants a multiple of the batch
         method: Any = CMCv2(
-            backbone,
-            no_recipe(),
-            info,
-            channels,
-            Identity,
-            temperature=h["temperature_pyc_queue"],
+            backbone, no_recipe(), info, channels, Identity, temperature=h["temperature_pyc_queue"],
             queue_size=h["queue_size_pyc_queue"],
         )
         fill(method, {f"queues.{v - 1}.keys": arrays[f"init/queue_{v}"] for v in VIEWS})
@@ -128,16 +116,8 @@ def several(h: Any, arrays: Values, views: int, loss: Any, graph: Any, dtype: to
     backbone, channels = towers_of(h["D"], views)
     info = DataInfo(h["N"], None, 1, views * h["D"], h["B"])
     method: Any = CMC(
-        backbone,
-        no_recipe(),
-        info,
-        channels,
-        Identity,
-        graph=graph,
-        loss=loss,
-        temperature=h["T"],
-        negatives=h["K"],
-        bank_momentum=h["m"],
+        backbone, no_recipe(), info, channels, Identity, graph=graph, loss=loss, temperature=h["T"],
+        negatives=h["K"], bank_momentum=h["m"],
     )
     fill(method, {f"banks.{v}.keys": arrays[f"memory_{v}"] for v in range(views)})
     method.to(dtype)

@@ -16,12 +16,8 @@ from tests.golden.checks.moco import DTYPES, exact_of, precisions
 from tests.golden.compare import close
 from tests.golden.harness import Identity, Values, fill, no_recipe, steps_of
 
-EMBEDDINGS = {
-    "ws": "embed_student.weight",
-    "bs": "embed_student.bias",
-    "wt": "embed_teacher.weight",
-    "bt": "embed_teacher.bias",
-}
+EMBEDDINGS = {"ws": "embed_student.weight", "bs": "embed_student.bias", "wt": "embed_teacher.weight",
+              "bt": "embed_teacher.bias"}
 STATES = {"memory_student": "bank_student.keys", "memory_teacher": "bank_teacher.keys"}
 
 

@@ -85,7 +85,9 @@ def check_epoch(case: Any, arrays: Values) -> None:
     memory, index = arrays["memory0"], arrays["memory_index0"]
     samples = arrays["assignments"].shape[1]
     heads = range(len(h["nmb_prototypes"]))
-    method = method_of(h, samples, h["in_dim"], h["feat_dim"], len(memory), h["batch"], double_or_single(arrays["W0"]))
+    method = method_of(
+        h, samples, h["in_dim"], h["feat_dim"], len(memory), h["batch"], double_or_single(arrays["W0"])
+    )
     fill(method, {W: arrays["W0"]})
     cluster(method, memory, index, [arrays[f"perm_head{i}"] for i in heads])
     close(method.assignments, arrays["assignments"], "assignments")

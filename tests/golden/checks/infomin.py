@@ -22,12 +22,8 @@ from tests.golden.compare import close
 from tests.golden.harness import Values, equal_teacher, fill, plain, recipe, steps_of
 from tests.helpers import train_step
 
-PLACES = {
-    "encoder": "backbone",
-    "head": "projector",
-    "head_jig.fc1": "jigsaw_projector.tile",
-    "head_jig.fc2": "jigsaw_projector.mix",
-}
+PLACES = {"encoder": "backbone", "head": "projector", "head_jig.fc1": "jigsaw_projector.tile",
+          "head_jig.fc2": "jigsaw_projector.mix"}
 DIFFERS = {
     "infomin/state_after_step*/*/ema/head_jig.*": "the authors also average the head for tiles and never use it; ours "
     "averages what makes keys",
@@ -80,10 +76,8 @@ def replay(h: Any, arrays: Values, dtype: torch.dtype) -> dict[str, Tensor]:
     method.progress = Progress(0, len(steps), len(steps))
     found: dict[str, Tensor] = {}
     for t in steps:
-        given = {
-            name: torch.tensor(arrays[f"in/step{t}/{name}"])
-            for name in ("crops", "jigsaw", "tile_permutation", "shuffle_ids")
-        }
+        given = {name: torch.tensor(arrays[f"in/step{t}/{name}"]) for name in
+                 ("crops", "jigsaw", "tile_permutation", "shuffle_ids")}
         views = [*given["crops"].to(dtype).chunk(2, dim=1), given["jigsaw"].to(dtype)]
         tiles, shuffle = {"": given["tile_permutation"]}, {"": given["shuffle_ids"]}
         queued = method.queue.keys.clone()
@@ -93,10 +87,8 @@ def replay(h: Any, arrays: Values, dtype: torch.dtype) -> dict[str, Tensor]:
         crop, jigsaw = spy.call_args_list
         results = {"loss": out["loss"], "q": crop.args[0], "k": crop.args[1], "q_jig": jigsaw.args[0]}
         results |= {"logits": logits_of(crop, queued), "logits_jig": logits_of(jigsaw, queued)}
-        results |= {
-            "loss_inst": infomin.info_nce(*crop.args[:2], queued, crop.args[3]),
-            "loss_jig": infomin.info_nce(*jigsaw.args[:2], queued, jigsaw.args[3]),
-        }
+        results |= {"loss_inst": infomin.info_nce(*crop.args[:2], queued, crop.args[3]),
+                    "loss_jig": infomin.info_nce(*jigsaw.args[:2], queued, jigsaw.args[3])}
         results |= {f"grad/{name}": out["gradients"][ours(name)] for name in names}
         found |= {f"step{t}/{name}": value.detach() for name, value in results.items()}
         state = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}

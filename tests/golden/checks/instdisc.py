@@ -59,14 +59,8 @@ def scores_of(method: InstDisc, z: Tensor, rows: Tensor, keys: Tensor) -> Tensor
 def replay(h: Any, arrays: Values, loss: str, dtype: torch.dtype) -> dict[tuple[int, str], Any]:
     info = DataInfo(h["n_data"], None, 1, 1, h["batch"])
     method = InstDisc(
-        Identity(h["dim"]),
-        no_recipe(),
-        info,
-        Identity,
-        cast(Literal["nce", "sampled", "full"], loss),
-        h["temperature"],
-        h["n_negatives"],
-        h["memory_momentum"],
+        Identity(h["dim"]), no_recipe(), info, Identity, cast(Literal["nce", "sampled", "full"], loss),
+        h["temperature"], h["n_negatives"], h["memory_momentum"],
     )
     fill(method, {"bank.keys": arrays["init/memory"]})
     method.to(dtype)

@@ -33,13 +33,7 @@ def check(document: Any, arrays: Values) -> None:
     for precision in precisions(arrays):
         options = {"positives": h["k_positives"], **CASES[case]}
         method = kcl.KCL(
-            Identity(h["dim"]),
-            no_recipe(),
-            data_info(h["batch"]),
-            Identity,
-            h["temperature"],
-            0.999,
-            h["queue"],
+            Identity(h["dim"]), no_recipe(), data_info(h["batch"]), Identity, h["temperature"], 0.999, h["queue"],
             **options,
         )
         method.to(DTYPES[precision])
@@ -68,13 +62,8 @@ def step(method: kcl.KCL, arrays: Values, inputs: str, target: Any) -> dict[str,
     method.on_after_backward()
     queue = method.queue
     return {
-        "loss": loss,
-        "logits": logits,
-        "soft_target": targets,
-        "grad_q_raw": q.grad,
-        "queue": queue.keys.T,
-        "queue_labels": queue.labels,
-        "pointer": torch.tensor([queue.pushed % queue.size]),
+        "loss": loss, "logits": logits, "soft_target": targets, "grad_q_raw": q.grad, "queue": queue.keys.T,
+        "queue_labels": queue.labels, "pointer": torch.tensor([queue.pushed % queue.size]),
     }
 
 

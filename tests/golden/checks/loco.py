@@ -68,8 +68,7 @@ def replay(
     gradients = {name: p.grad for name, p in method.named_parameters()}
     units = [value for name, value in out.items() if name.startswith("unit")]
     return {
-        "loss": out["loss"],
-        "unit_losses": torch.stack(units),
+        "loss": out["loss"], "unit_losses": torch.stack(units),
         **{f"grad/{name}": gradients[ours(name)] for name in start},
     }
 

@@ -32,27 +32,12 @@ def check(document: Any, arrays: Values) -> None:
     )
     near = hardest(torch.nn.functional.normalize(raw, dim=1), queue, h["N"])
     close(near.sort(1).values, arrays["f64/hardest"], "hardest")
-    draws = {
-        "first": places(near, arrays["in/mix_i"]),
-        "second": places(near, arrays["in/mix_j"]),
-        "alpha": alpha,
-        "third": places(near, arrays["in/query_mix_j"]),
-        "beta": 2 * beta,
-    }
+    draws = {"first": places(near, arrays["in/mix_i"]), "second": places(near, arrays["in/mix_j"]), "alpha": alpha,
+             "third": places(near, arrays["in/query_mix_j"]), "beta": 2 * beta}
     for through, name in ((False, "grad_q_raw_detached"), (True, "grad_q_raw_through")):
         method = mochi.MoCHi(
-            Identity(h["D"]),
-            no_recipe(),
-            data_info(h["B"]),
-            Identity,
-            h["T"],
-            0.999,
-            h["K"],
-            hardest_of=h["N"],
-            pairs=h["s"],
-            with_query=h["sp"],
-            through_query=through,
-            mix_start=0,
+            Identity(h["D"]), no_recipe(), data_info(h["B"]), Identity, h["T"], 0.999, h["K"],
+            hardest_of=h["N"], pairs=h["s"], with_query=h["sp"], through_query=through, mix_start=0,
         ).double()
         fill(method, {"queue.keys": queue})
         x = raw.clone().requires_grad_()

@@ -103,14 +103,8 @@ def logits_of(calls: list[Any]) -> Tensor:
 
 
 def replay(
-    h: Any,
-    start: dict[str, np.ndarray],
-    queue: np.ndarray,
-    steps: list[dict[str, Any]],
-    precision: str,
-    group: int | None = None,
-    interleaved: bool = False,
-    symmetric: bool = False,
+    h: Any, start: dict[str, np.ndarray], queue: np.ndarray, steps: list[dict[str, Any]], precision: str,
+    group: int | None = None, interleaved: bool = False, symmetric: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """Every result of every step under the recording's names."""
     rows = len(steps[0]["views"][0])

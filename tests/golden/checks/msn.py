@@ -51,15 +51,13 @@ def replay(
     out = method.training_loss(batch)
     out["loss"].backward()
     gradient = method.prototypes.weight.grad
-    return numpy_of(
-        {
-            **out,
-            "targets": method.targets(batch.views[0]).repeat(len(anchors), 1),
-            "anchors": torch.cat([view.grad for view in batch.views[1:]]),
-            "prototypes": gradient,
-            "prototypes_ddp": mean_over_ranks(gradient),
-        }
-    )
+    return numpy_of({
+        **out,
+        "targets": method.targets(batch.views[0]).repeat(len(anchors), 1),
+        "anchors": torch.cat([view.grad for view in batch.views[1:]]),
+        "prototypes": gradient,
+        "prototypes_ddp": mean_over_ranks(gradient),
+    })
 
 
 def logs_of(targets: np.ndarray) -> np.ndarray:
@@ -75,15 +73,8 @@ def check_loss(case: Any, arrays: Values) -> None:
     anchors = np.split(arrays["anchors"], h["num_views"])
     out = replay(h, arrays["prototypes"], arrays["targets_in"], anchors)
     out["sloss"] = out["entropy"] if h["use_entropy"] else np.zeros(())
-    names = {
-        "targets": "target_probs",
-        "cross_entropy": "loss",
-        "me_max": "rloss",
-        "sloss": "sloss",
-        "loss": "total",
-        "anchors": "grad_anchors",
-        "prototypes": "grad_prototypes",
-    }
+    names = {"targets": "target_probs", "cross_entropy": "loss", "me_max": "rloss", "sloss": "sloss", "loss": "total",
+             "anchors": "grad_anchors", "prototypes": "grad_prototypes"}
     for ours, theirs in names.items():
         close(out[ours], arrays[theirs], theirs)
     close(logs_of(out["targets"]), arrays["log_np_max_min"], "what is logged")
@@ -101,13 +92,8 @@ def check_world(case: Any, arrays: Values, pools: Any) -> None:
     target = np.concatenate([arrays[f"targets_rank{rank}"] for rank in range(world)])
     values = (h, arrays["prototypes"], target, anchors)
     for rank, out in enumerate(pools(world).run(replay, *values)):
-        names = {
-            "targets": "target_probs",
-            "cross_entropy": "loss",
-            "me_max": "rloss",
-            "anchors": "grad_anchors",
-            "prototypes": "grad_prototypes_local",
-        }
+        names = {"targets": "target_probs", "cross_entropy": "loss", "me_max": "rloss", "anchors": "grad_anchors",
+                 "prototypes": "grad_prototypes_local"}
         for ours, theirs in names.items():
             close(out[ours], arrays[f"{theirs}_rank{rank}"], f"{theirs} of rank {rank}")
     for out in pools(world).run(summed, *values):

@@ -27,13 +27,7 @@ class Given(nn.Module):
 
 def method_of(h: Any, queue_size: int, in_view_negatives: bool, start: Tensor) -> NNCLR:
     method = NNCLR(
-        Identity(h["dim"]),
-        no_recipe(),
-        data_info(h["batch"]),
-        Identity,
-        Given,
-        h["temperature"],
-        queue_size,
+        Identity(h["dim"]), no_recipe(), data_info(h["batch"]), Identity, Given, h["temperature"], queue_size,
         in_view_negatives,
     ).to(start.dtype)
     fill(method, {"queue.keys": start})
