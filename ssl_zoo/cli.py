@@ -5,10 +5,13 @@ Everything is checked before Hydra makes a folder: names and folders first, with
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -21,7 +24,8 @@ COMMANDS = {
     "train": "train a method: ssl-zoo train method=byol data=cifar10",
     "evaluate": "judge a checkpoint: ssl-zoo evaluate checkpoint=RUN protocol=knn",
     "pseudo-label": "guess classes of unlabelled samples: ssl-zoo pseudo-label checkpoint=RUN out=FILE",
-    "methods": "list the methods with their cards: ssl-zoo methods [NAME]",
+    "methods": "list the methods with their cards: ssl-zoo methods [NAME] [out=PAGE.md]",
+    "experiments": "list the runs of known recipes: ssl-zoo experiments [NAME] [out=PAGE.md]",
     "preview": "draw what a method sees: ssl-zoo preview augmentation=byol data=cifar10",
     "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
     "report": "draw what a run has learnt: ssl-zoo report attention|reconstruction RUN [images=6] [out=FILE.png]",
@@ -59,7 +63,8 @@ def entry(argv: Sequence[str] | None = None) -> int:
     hydras: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate}  # with its own --help
     own: dict[str, Callable[[list[str]], int]] = {
         "pseudo-label": _pseudo_label,
-        "methods": _methods,
+        "methods": partial(_listed, "methods"),
+        "experiments": partial(_listed, "experiments"),
         "preview": _preview,
         "export": _export,
         "report": _report,
@@ -248,9 +253,18 @@ def _bench(argv: list[str]) -> int:
     return main(argv)
 
 
-def _methods(argv: list[str]) -> int:
-    from ssl_zoo.report.methods import show
+def _listed(name: str, argv: list[str]) -> int:
+    """``[NAME]`` prints what there is; ``out=PAGE.md`` renews the tables of that page of the documentation."""
+    from ssl_zoo.report import pages
 
-    show(argv[0] if argv else None)
+    report = importlib.import_module(f"ssl_zoo.report.{name}")
+    named = [word for word in argv if not word.startswith("out=")]
+    if len(argv) > 1 or "=" in "".join(named):
+        raise ConfigError(f"ssl-zoo {name} {' '.join(argv)}: wanted one word at most, a name or out=PAGE.md")
+    if named or not argv:
+        report.show(*named)
+        return 0
+    out = Path(argv[0].removeprefix("out="))
+    pages.write(out, report.TABLES)
+    print(out)
     return 0
-

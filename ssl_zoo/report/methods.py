@@ -44,9 +44,21 @@ def show(name: str | None = None) -> None:
 
 
 def markdown() -> str:
-    """The table of the README."""
+    """The table of ``docs/methods.md``."""
     lines = ["| `method=` | paper | stage | loss | negatives | teacher |", "| --- | --- | --- | --- | --- | --- |"]
     for name, card in cards().items():
         paper = f"[{card['name']}, {card['year']}]({card['paper']})"
         lines.append(f"| `{name}` | {paper} | {card['stage']} | {card['loss']} | {card['negatives']} | {card['ema']} |")
     return "\n".join(lines)
+
+
+def by_stage() -> str:
+    """The table of the README: a row for each stage, in the order of its first method."""
+    stages: dict[str, list[str]] = {}
+    for name, card in cards().items():
+        stages.setdefault(card["stage"], []).append(f"[`{name}`]({card['paper']})")
+    rows = [f"| {stage} | {', '.join(methods)} |" for stage, methods in stages.items()]
+    return "\n".join(["| stage | `method=` |", "| --- | --- |", *rows])
+
+
+TABLES = {"methods": markdown, "stages": by_stage}
