@@ -15,7 +15,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from ssl_zoo.composing import load as load
 from ssl_zoo.durations import seconds
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.ranges import Size
 from ssl_zoo.sides import WORDS, is_side
+from ssl_zoo.signatures import fits
 
 # What decides the numbers of a run: two configurations that agree here continue one another. Length, devices, loggers,
 # callbacks and paths are not among it.
@@ -44,7 +46,7 @@ def quick_check(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> None
     if not problems:
         checks = (
             _batch_problems, _length_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems,
-            _objective_problems,
+            _objective_problems, _few_labels_problems,
         )  # fmt: skip
         problems = [problem for check in checks for problem in check(cfg)]
     if problems:
@@ -219,6 +221,12 @@ def _data_problems(cfg: DictConfig) -> Iterator[str]:
 def _objective_problems(cfg: DictConfig) -> Iterator[str]:
     if not isinstance(cfg.objective, (str, type(None))):
         yield f"objective={cfg.objective}: wanted null, or the name of a number of summary.json, such as knn/top1"
+
+
+def _few_labels_problems(cfg: DictConfig) -> Iterator[str]:
+    wanted = OmegaConf.to_container(cfg.few_labels) if OmegaConf.is_list(cfg.few_labels) else cfg.few_labels
+    if wanted not in (None, "auto") and not (wanted and fits(wanted, list[Size])):
+        yield f"few_labels={wanted}: wanted numbers of labels a class, such as [1,5,10], or auto, or null for none"
 
 
 def _callback_problems(cfg: DictConfig) -> Iterator[str]:

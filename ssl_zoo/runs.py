@@ -31,8 +31,8 @@ RECORD, CONFIG, SUMMARY, METRICS = "run.json", "config.yaml", "summary.json", "m
 CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
 # What a run writes: overwrite=true moves these aside and touches nothing else.
 WRITTEN = (
-    CHECKPOINTS, METRICS, f"{METRICS}.tail", SUMMARY, CONFIG, "views.png", "curves.png", "tensorboard", "evaluation",
-    "export", RECORD,
+    CHECKPOINTS, METRICS, f"{METRICS}.tail", SUMMARY, CONFIG, "views.png", "curves.png", "few_labels.png",
+    "tensorboard", "evaluation", "export", RECORD,
 )  # fmt: skip
 LENGTH = ("max_epochs", "max_steps")  # of trainer
 

@@ -127,17 +127,18 @@ def keep_labels(part: Part, rows: Tensor) -> Part:
     return Part(part.source, part.positions, labels)
 
 
-def balanced_rows(labels: Tensor, count: int) -> Tensor:
+def balanced_rows(labels: Tensor, count: int, seed: int = 0) -> Tensor:
     """Positions of ``count`` labelled samples, spread over the classes as evenly as they allow; always the same ones.
 
     Args:
         labels: ``[N]`` int64; -1 (no label) is never chosen.
         count: At most this many; all labelled samples where there are fewer.
+        seed: Of the choice. Fewer samples of one seed are among more of it.
 
     Returns:
         ``[<= count]`` positions in increasing order.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = order[labels[order] >= 0]
     by_class = order[labels[order].argsort(stable=True)]  # classes one after the other, each in random order
     sizes = labels[by_class].bincount()

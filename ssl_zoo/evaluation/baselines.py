@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.few_labels import few_label_top1
 from ssl_zoo.evaluation.linear import linear_probe
 from ssl_zoo.features import extract
 from ssl_zoo.knn import knn_top1
@@ -55,17 +57,20 @@ def compare(
     temperature: float = 0.07,
     bank_size: int = 10_000,
     samples: int = 50_000,
-) -> dict[str, float]:
-    """kNN as the callback ``online_knn`` measures it, and a linear probe, for anything with ``embed``.
+    counts: Sequence[int] = (),
+) -> dict[str, Any]:
+    """kNN as the callback ``online_knn`` measures it, and linear probes, for anything with ``embed``.
 
     Args:
         module: Moved to ``device`` and back.
         datamodule: Labelled, with a validation set.
         k, temperature, bank_size: Of the callback, so that the numbers can stand in one table.
         samples: Training samples of the linear probe at most, class-balanced.
+        counts: Labels a class with which :func:`few_label_top1` judges the same features.
 
     Returns:
-        ``{"knn": ..., "linear": ...}``, top-1 in percent.
+        ``{"knn": ..., "linear": ...}``, top-1 in percent, and with ``counts`` ``{"few_labels": {"1": {"mean": ...,
+        "spread": ...}, ...}}``.
     """
     home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     module.to(device)
@@ -76,17 +81,17 @@ def compare(
     classes, bank = datamodule.info.classes, balanced_rows(train.labels, bank_size)
     near = knn_top1(*test[:2], train.features[bank], train.labels[bank], classes, k, temperature)
     line = linear_probe(*train[:2], *test[:2], sweep=SWEEP, classes=classes, device=device)
-    return {"knn": near, "linear": line["top1"]}
+    few = few_label_top1(train, test, classes, counts, device)
+    by_count = {str(count): score._asdict() for count, score in few.items()}
+    return {"knn": near, "linear": line["top1"], **({"few_labels": by_count} if few else {})}
 
 
-def raw_pixels(datamodule: Any, device: torch.device | str = "cpu", **settings: Any) -> dict[str, float]:
+def raw_pixels(datamodule: Any, device: torch.device | str = "cpu", **settings: Any) -> dict[str, Any]:
     """:func:`compare` on the pixels of the evaluation view, at most 32 x 32 of them."""
     return compare(Pixels(), datamodule, device, **settings)
 
 
-def untrained(
-    cfg: DictConfig, datamodule: Any, device: torch.device | str = "cpu", **settings: Any
-) -> dict[str, float]:
+def untrained(cfg: DictConfig, datamodule: Any, device: torch.device | str = "cpu", **settings: Any) -> dict[str, Any]:
     """:func:`compare` for the network with which the run of ``cfg`` began; global generators are left as they were."""
     from ssl_zoo.build import build_method
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ssl_zoo import files, runs
-from ssl_zoo.evaluation import baselines
+from ssl_zoo.evaluation import baselines, few_labels
 from ssl_zoo.report.curves import save_curves
+from ssl_zoo.report.few_labels import save_few_labels
 from ssl_zoo.report.summary import Row, run_files, table
 
 OFFLINE = "linear: logistic regression on frozen features; kNN: settings of callbacks.online_knn; all rows alike"
+FEW = (
+    f"logistic regression on frozen features; few labels: mean and spread of {few_labels.DRAWS} draws of the labelled "
+    "samples; kNN: all labels, settings of callbacks.online_knn"
+)
 ONLINE = "linear probe: the online one, of the last evaluation during training"
 PENDING = "not made yet"  # of summary.json's "report"; a start that finds it makes the report
 
@@ -73,20 +79,35 @@ def _report(
     rows, note = [Row(cfg.card.name, numbers.get("probe/top1"), numbers.get("knn/top1"))], ONLINE
     if cfg.report and data.info.classes is not None and data.val_loader() is not None:
         # One protocol for every row: the online probe has seen augmented views of a moving network.
-        rows, note = [], OFFLINE
-        for name, found in _judged(cfg, method, data, device).items():
-            numbers[name] = found
-            rows.append(Row(name, found["linear"], found["knn"]))
+        found = _judged(cfg, method, data, device)
+        numbers.update(found)
+        rows = [_row(name, measured) for name, measured in found.items()]
+        note = _note(few_labels.counts_of(cfg.few_labels, data.info.classes), rows[0])
     if cfg.report and (run_dir / runs.METRICS).is_file():
         save_curves(run_dir, {f"{row.name} (linear)": row.probe for row in rows[1:] if row.probe is not None})
+    if rows[0].few:
+        save_few_labels(run_dir, rows)
     Console().print(table(rows, run_files(run_dir), note))
 
 
-def _judged(cfg: DictConfig, method: Any, data: Any, device: torch.device) -> dict[str, dict[str, float]]:
+def _judged(cfg: DictConfig, method: Any, data: Any, device: torch.device) -> dict[str, dict[str, Any]]:
     probe = (cfg.callbacks or {}).get("online_knn") or {}
     settings = {key: probe[key] for key in ("k", "temperature", "bank_size") if key in probe}
+    settings["counts"] = few_labels.counts_of(cfg.few_labels, data.info.classes)
     return {
         cfg.card.name: baselines.compare(method, data, device, **settings),
         "untrained network": baselines.untrained(cfg, data, device, **settings),
         "raw pixels": baselines.raw_pixels(data, device, **settings),
     }
+
+
+def _row(name: str, measured: dict[str, Any]) -> Row:
+    few = {int(count): (score["mean"], score["spread"]) for count, score in measured.get("few_labels", {}).items()}
+    return Row(name, measured["linear"], measured["knn"], few)
+
+
+def _note(wanted: Sequence[int], row: Row) -> str:
+    note, missing = FEW if row.few else OFFLINE, [str(count) for count in wanted if count not in row.few]
+    if missing:
+        note += f"\nfew_labels: the smallest class has fewer than {', '.join(missing)} labelled samples"
+    return note

@@ -41,7 +41,8 @@ def screen(
     """What a person wants to know before hours of training.
 
     Args:
-        cfg: Configuration; ``card``, ``recipe.source``, ``trainer`` and ``data.batch_size`` are read where they exist.
+        cfg: Configuration; ``card``, ``recipe``, ``optimizer.lr_scale``, ``trainer``, ``data.batch_size`` are read if
+            they exist.
         method: Built method.
         recipe: Its optimizer, bound to the batch size.
         data_info: Of the training set.
@@ -58,6 +59,7 @@ def screen(
     lines = [
         ("method", _method(cfg, method)),
         ("recipe", _recipe(cfg)),
+        ("batch", _made_for(cfg)),
         ("run folder", str(run_dir)),
         ("data", _data(data_info)),
         ("augmentation", augmentation),
@@ -168,8 +170,25 @@ def _recipe(cfg: DictConfig) -> str:
     expected = OmegaConf.select(cfg, "recipe.expected", default=None)
     published = OmegaConf.select(cfg, "recipe.published", default=None)
     if published and OmegaConf.select(cfg, "expected", default=None) is None:  # an experiment has replaced the recipe
-        return f"{source}; for short runs: the published one is experiment={published}"
+        beside = (
+            "no published run is among the experiments"
+            if published == "none"
+            else (f"the published one is experiment={published}")
+        )
+        return f"{source}; our own for short runs, {beside}"
     return "" if not source else str(source) + (f"; expected: {expected}" if expected else "")
+
+
+def _made_for(cfg: DictConfig) -> str:
+    """For which batch the recipe was made, and what this run makes of it."""
+    batch = OmegaConf.select(cfg, "recipe.batch", default=None)
+    if batch is None:
+        return ""
+    taken, name = cfg.data.batch_size, OmegaConf.select(cfg, "recipe.name", default="recipe")
+    scale = OmegaConf.select(cfg, "optimizer.lr_scale", default="absolute")
+    rates = "whose rates stay those of the recipe" if scale == "absolute" else f"and scales its rates to it ({scale})"
+    this = "as this run takes" if taken == batch else f"this run takes {taken:,}, {rates}"
+    return f"{name} was made for {batch:,} samples a step{',' if taken == batch else ';'} {this}"
 
 
 def _data(info: DataInfo) -> str:

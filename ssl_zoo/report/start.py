@@ -31,7 +31,7 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
         method,
         method.bind(data.batch_size, fused=False),
         data.info,
-        planned(cfg, data.info.samples, step),
+        planned(cfg, data.epoch_samples, step),
         run_dir,
         devices=processes * cfg.trainer.num_nodes,
         augmentation=data.describe(device_of(cfg), processes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -17,6 +17,7 @@ FILES = {
     "metrics": "metrics.csv",
     "tensorboard": "tensorboard",
     "curves": "curves.png",
+    "few labels": "few_labels.png",
     "views": "views.png",
 }
 
@@ -28,6 +29,7 @@ class Row:
     name: str
     probe: float | None = None
     knn: float | None = None
+    few: Mapping[int, tuple[float, float | None]] = field(default_factory=dict)  # labels a class: mean, spread of draws
 
 
 def run_files(run_dir: str | Path) -> dict[str, Path]:
@@ -39,7 +41,12 @@ def gains(rows: Sequence[Row]) -> list[Row]:
     """The first row less each other row, in points: what the method adds to an untrained network, to raw pixels."""
     first, *others = rows
     return [
-        Row(f"gain over {other.name}", _minus(first.probe, other.probe), _minus(first.knn, other.knn))
+        Row(
+            f"gain over {other.name}",
+            _minus(first.probe, other.probe),
+            _minus(first.knn, other.knn),
+            {count: (mean - other.few[count][0], None) for count, (mean, _) in first.few.items() if count in other.few},
+        )
         for other in others
     ]
 
@@ -69,16 +76,23 @@ def table(rows: Sequence[Row], files: Mapping[str, Path] | None = None, note: st
 
 
 def _accuracies(rows: Sequence[Row]) -> Table:
-    out = Table(title="Validation top-1", title_justify="left", title_style="bold")
+    counts = sorted(rows[0].few)
+    heads = [f"{count} label{'s' if count > 1 else ''}" for count in counts]
+    title = "Validation top-1 (%)" + (", by the labels of each class" if counts else "")
+    # Without lines, so that all columns fit into 80 characters.
+    out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     out.add_column("features")
-    out.add_column("linear probe", justify="right")
-    out.add_column("kNN", justify="right")
+    for head in (*heads, "all labels" if counts else "linear probe", "kNN"):
+        out.add_column(head, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        style = "bold" if i == 0 else ""
-        out.add_row(Text(row.name), _percent(row.probe), _percent(row.knn), style=style, end_section=i == len(rows) - 1)
-    for row in gains(rows):
-        if row.probe is not None or row.knn is not None:
-            out.add_row(Text(row.name), _points(row.probe), _points(row.knn))
+        few = [_percent(*row.few.get(count, (None, None))) for count in counts]
+        out.add_row(Text(row.name), *few, _percent(row.probe), _percent(row.knn), style="bold" if i == 0 else "")
+    more = [row for row in gains(rows) if row.probe is not None or row.knn is not None]
+    if more:
+        out.add_row()
+    for row in more:
+        few = [_points(row.few[count][0]) if count in row.few else "-" for count in counts]
+        out.add_row(Text(row.name), *few, _points(row.probe), _points(row.knn))
     return out
 
 
@@ -101,8 +115,8 @@ def _minus(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} %"
+def _percent(value: float | None, spread: float | None = None) -> str:
+    return "-" if value is None else f"{value:.1f}" + ("" if spread is None else f" ±{spread:.1f}")
 
 
 def _points(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import resource
 import subprocess
@@ -64,7 +65,9 @@ def test_wrong_words_end_with_one_message_and_no_folder(tmp_path: Path) -> None:
     assert took < 8  # 4 s
 
 
-@pytest.mark.parametrize("command", ["methods", "preview", "export", "report", "bench", "pack", "pseudo-label"])
+@pytest.mark.parametrize(
+    "command", ["methods", "experiments", "preview", "export", "report", "bench", "pack", "pseudo-label"]
+)
 def test_every_command_says_what_it_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.entry([command, "--help"]) == 0
     assert capsys.readouterr() == (f"{cli.COMMANDS[command]}\n", "")
@@ -165,6 +168,25 @@ def test_an_unlabelled_folder_trains_without_probes(tmp_path: Path) -> None:
     assert said.count("words.png") == 1, said
     assert "online_probe is off" in said
     assert (tmp_path / "run/views.png").is_file() and (tmp_path / "run/curves.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_first_job_shows_what_labels_are_saved(tmp_path: Path) -> None:
+    done = run("train.py", "experiment=digits_quick", "hydra.run.dir=run", "trainer=cpu", cwd=tmp_path)
+    assert done.returncode == 0 and "few_labels.png" in done.stdout, done.stderr
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    trained, pixels = (summary[name] for name in ("SimCLR", "raw pixels"))
+    gains = [trained["few_labels"][n]["mean"] - pixels["few_labels"][n]["mean"] for n in ("1", "5", "10")]
+    # 24, 9 and 4 points with one thread; another number of threads rounds otherwise and ends near.
+    assert gains[0] > 12 and gains[1] > 4 and gains[2] > 1 and trained["linear"] > pixels["linear"] - 0.5
+
+
+@pytest.mark.parametrize("words, job", [
+    ([], "train.py experiment=digits_quick"), (["ARGS=method=byol seed=1"], "train.py method=byol seed=1"),
+])  # fmt: skip
+def test_make_train_trains_the_first_job_or_what_is_given(words: list[str], job: str) -> None:
+    done = patience.run(["make", "--dry-run", "train", *words], cwd=ROOT, env={**os.environ, "VIRTUAL_ENV": "/nowhere"})
+    assert done.stdout.splitlines()[-1].endswith(job), done.stdout + done.stderr
 
 
 @pytest.mark.slow

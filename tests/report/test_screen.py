@@ -65,10 +65,35 @@ def screen(config=CONFIG, info: DataInfo = INFO, progress: Progress = PROGRESS, 
 
 def test_a_recipe_for_short_runs_names_the_published_experiment_beside_it():
     short = {"source": "half of it", "published": "simclr_cifar10_1000ep"}
+    own = "half of it; our own for short runs, "
     lines = screen(OmegaConf.create({**CONFIG, "recipe": short}))
-    assert lines["recipe"] == "half of it; for short runs: the published one is experiment=simclr_cifar10_1000ep"
+    assert lines["recipe"] == own + "the published one is experiment=simclr_cifar10_1000ep"
+    lines = screen(OmegaConf.create({**CONFIG, "recipe": {**short, "published": "none"}}))
+    assert lines["recipe"] == own + "no published run is among the experiments"
     of_experiment = {**CONFIG, "recipe": short, "expected": {"value": None}}
     assert screen(OmegaConf.create(of_experiment))["recipe"] == "half of it"
+
+
+@pytest.mark.parametrize(
+    ("taken", "scale", "told"),
+    [
+        (4096, "linear256", "large/simclr was made for 4,096 samples a step, as this run takes"),
+        (
+            256,
+            "sqrt",
+            "large/simclr was made for 4,096 samples a step; this run takes 256, and scales its rates to it (sqrt)",
+        ),
+        (
+            256,
+            "absolute",
+            "large/simclr was made for 4,096 samples a step; this run takes 256, whose rates stay those of the recipe",
+        ),
+    ],
+)
+def test_the_screen_tells_for_which_batch_the_recipe_was_made(taken, scale, told):
+    recipe = {"name": "large/simclr", "source": "README", "batch": 4096}
+    given = {**CONFIG, "recipe": recipe, "data": {"batch_size": taken}, "optimizer": {"lr_scale": scale}}
+    assert screen(OmegaConf.create(given))["batch"] == told
 
 
 def test_the_screen_tells_recipe_steps_samples_and_rates():

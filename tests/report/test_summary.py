@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ def text(renderable: RenderableType) -> str:
 
 def line(renderable: RenderableType, start: str) -> list[str]:
     """Cells of the row that starts with ``start``."""
-    (found,) = [row for row in text(renderable).splitlines() if row.startswith(("│ " + start, start))]
-    return [cell.strip() for cell in found.strip("│").split("│")]
+    (found,) = [row for row in text(renderable).splitlines() if re.match(rf"{re.escape(start)}(  |$)", row)]
+    return re.split("  +", found.strip())
 
 
 def test_gains_are_the_first_row_less_each_other_row():
@@ -29,10 +30,29 @@ def test_gains_are_the_first_row_less_each_other_row():
 
 def test_table_shows_accuracies_and_signed_gains():
     out = table([Row("BYOL", 90.25, 80.0), Row("untrained", 60.0, 85.0)], note="k = 200")
-    assert line(out, "BYOL") == ["BYOL", "90.2 %", "80.0 %"]
-    assert line(out, "untrained") == ["untrained", "60.0 %", "85.0 %"]
+    assert line(out, "BYOL") == ["BYOL", "90.2", "80.0"]
+    assert line(out, "untrained") == ["untrained", "60.0", "85.0"]
     assert line(out, "gain over untrained") == ["gain over untrained", "+30.2", "-5.0"]
     assert "k = 200" in text(out)
+
+
+def test_few_labels_are_columns_with_their_spread():
+    few = {1: (89.96, 4.5), 10: (97.4, 0.94)}
+    rows = [Row("SimCLR", 98.9, 98.3, few), Row("untrained network", 85.0, 72.0, {1: (28.2, 2.7), 10: (59.6, 2.6)})]
+    out = table([*rows, Row("raw pixels", 97.5, 97.5)])
+    assert line(out, "features") == ["features", "1 label", "10 labels", "all labels", "kNN"]
+    assert line(out, "SimCLR") == ["SimCLR", "90.0 ±4.5", "97.4 ±0.9", "98.9", "98.3"]
+    assert line(out, "gain over untrained network")[1:] == ["+61.8", "+37.8", "+13.9", "+26.3"]
+    assert line(out, "gain over raw pixels")[1:] == ["-", "-", "+1.4", "+0.8"]
+
+
+def test_the_default_columns_fit_a_terminal_of_80_characters():
+    few = {1: (88.8, 9.9), 5: (88.8, 9.9), 10: (88.8, 9.9)}
+    out = table([Row("SimCLR", 100.0, 100.0, few), Row("untrained network", 100.0, 100.0, few)])
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(out)
+    assert "gain over untrained network  " in capture.get()
 
 
 def test_a_gain_without_numbers_has_no_row():
