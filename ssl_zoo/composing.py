@@ -125,7 +125,7 @@ class Composer:
 
     def settings(self, argv: Sequence[str]) -> DictConfig:
         """Hydra's own settings (``hydra.sweeper``, ``hydra.launcher``, ...), with overrides of one value each."""
-        return _compose(self.name, list(argv), hydra=True).hydra
+        return _compose(self.name, self.at_scale(argv), hydra=True).hydra
 
     def _choice_problem(self, override: Override, search: bool) -> str | None:
         if override.key_or_group.startswith("hydra"):

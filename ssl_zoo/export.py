@@ -76,7 +76,7 @@ def export(
             f"this encoder can be exported as: {', '.join(possible)}"
         )
     file = _target(source, out, f"{_name(cfg.method)}-{backbone.name}-{format}")
-    size = height_width(cfg.data.image_size)
+    size = height_width(backbone.fixed_size or cfg.data.image_size)  # patches, not images: CPC v2's
     view = torch.randn(2, backbone.origin.in_channels, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reference = {"input": view, "output": backbone(view).contiguous()}
@@ -194,7 +194,7 @@ def _card(
         "features": backbone.out_features,
         "preprocessing": {
             "input": f"[B, {backbone.origin.in_channels}, H, W], float in [0, 1] before normalisation",
-            "image_size": augmentation["eval"].get("size") or config["data"]["image_size"],
+            "image_size": backbone.fixed_size or augmentation["eval"].get("size") or config["data"]["image_size"],
             "ops": augmentation["eval"]["ops"],
             "normalize": augmentation.get("normalize"),
         },

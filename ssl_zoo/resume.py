@@ -217,7 +217,7 @@ def check_length(cfg: DictConfig, chosen: Chosen, method: Any) -> None:
     """
     if chosen.checkpoint is None:
         return
-    samples, step = chosen.data.info.samples, chosen.step
+    samples, step = chosen.data.epoch_samples, chosen.step
     new = planned(cfg, samples)
     if step > new.total or (step == new.total and chosen.record is None):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Batches of so few samples that nothing is left to compare."""
+"""Batches of so few samples that nothing is left to compare, and shares of them that cannot be divided."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ def check(cfg: DictConfig, method: Method, samples: int) -> None:
         samples: Of a micro-batch over all devices.
 
     Raises:
-        ConfigError: If not, with the smallest ``data.batch_size`` that serves.
+        ConfigError: If not, with the smallest ``data.batch_size`` that serves; or if a process's share of it cannot be
+            divided as the method does.
     """
     processes = devices_of(cfg) * cfg.trainer.num_nodes
+    problem = method.share_problem(samples // processes)
+    if problem is not None:
+        raise ConfigError(problem)
     name, got, where = type(method).__name__, samples, "over all devices"
     if method.compares == "process" and samples // processes < LEAST:
         got, where, wanted = samples // processes, f"in each of {processes} processes", LEAST * processes

@@ -74,7 +74,7 @@ def _narrow(node: Any) -> None:
         if key in ("decoder", "token_predictor"):
             value.width, value.depth, value.heads = 16, 1, 2
         if key == "teacher":
-            value.timm = "test_resnet"
+            value.checkpoint, value.timm = None, "test_resnet"
 
 
 def info(image_size: int = SIZE) -> DataInfo:

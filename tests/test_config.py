@@ -117,6 +117,8 @@ def test_an_unknown_operation() -> None:
     ("trainer.clip=3", "trainer.clip=3: wanted settings (key: value), or null, got int"),
     ("callbacks.nan_guard=true", "callbacks.nan_guard=True: wanted settings (key: value), or null, got bool"),
     ("objective=3", "objective=3: wanted null, or the name of a number of summary.json, such as knn/top1"),
+    ("few_labels=[0]", "few_labels=[0]: wanted numbers of labels a class, such as [1,5,10], or auto, or null for none"),
+    ("few_labels=5", "few_labels=5: wanted numbers of labels a class, such as [1,5,10], or auto, or null for none"),
     ("debug=null", "debug=null: a group wants one of its files, fast, overfit; leave debug out for its default"),
     ("method.backbone=[1]", "method.backbone=[1]: SimCLR wants a backbone (a node with _target_), got list"),
     ("optimizer.values=null", "optimizer.values=None: OptimizerRecipe wants settings (key: value), got NoneType"),

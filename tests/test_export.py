@@ -19,6 +19,7 @@ from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.modules.ema import EMA
 
 IMAGE = "ssl_zoo.backbones.image"
+CPC = "ssl_zoo.backbones.cpc_resnet"
 SMALL = {"in_channels": 3, "image_size": 32, "stem": "small"}
 
 
@@ -100,6 +101,13 @@ def test_the_card_says_where_the_encoder_comes_from_and_how_to_feed_it(tmp_path,
         "ops": [{"image/resize": {}}],
         "normalize": {"mean": [0.5], "std": [0.25]},
     }
+
+
+def test_a_network_of_one_size_is_fed_views_of_that_size(tmp_path, monkeypatch, unverified):
+    sizes = {"image_size": 32, "patch": 0.25, "depths": [1, 1, 1, 1]}
+    trained_run(tmp_path, monkeypatch, {"_target_": f"{CPC}.cpc_resnet101", "in_channels": 3, **sizes})
+    card = json.loads(export(tmp_path).with_suffix(".json").read_text())
+    assert card["preprocessing"]["image_size"] == 8  # a patch, not the image
 
 
 def test_a_teacher_is_exported_as_the_backbone_inside_it(tmp_path, monkeypatch, unverified):

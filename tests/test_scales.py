@@ -8,7 +8,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_zoo import composing, config
+from ssl_zoo import composing, config, sweeps
 from ssl_zoo.errors import ConfigError
 from tests.cli.test_runs import train
 
@@ -54,6 +54,11 @@ def test_words_for_hydra_name_the_scale_and_records_do_not() -> None:
     scaled = ["augmentation=byol/${scale},gray", "optimizer=sgd"]
     assert words == [*scaled, "augmentation=simclr/${scale},simmim/${scale},simsiam/${scale}", "seed=1"]
     assert [composing.typed(word) for word in words][0] == "augmentation=byol,gray"
+
+
+def test_a_sweep_in_which_one_is_fixed_is_planned() -> None:
+    words = ["augmentation=byol", "seed=0,1", "data=cifar10"]
+    assert [job[1] for job in sweeps.expand(words)] == ["seed=0", "seed=1"]
 
 
 def test_a_sweep_over_them_runs(tmp_path: Path) -> None:

@@ -112,6 +112,12 @@ class Draw:
         path = self.path if path is None else path
         return Draw(_next(self.key, name), self.slot, self.device, self.reports, path, self._rows())
 
+    def in_common(self, rows: int) -> Draw:
+        """The same place with one draw for every ``rows`` samples in a row of the epoch's global order."""
+        if self.slot is None or rows == 1:
+            return self
+        return Draw(self.key, self.slot // rows, reports=self.reports, path=self.path)
+
     def _rows(self) -> Tensor | None:
         """``[B]`` what the slots add to a key: one multiplication for all draws of a batch."""
         if self._counter is None and self.slot is not None:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torchvision import models
 
 from ssl_zoo.backbones.base import Backbone, Dense
-from ssl_zoo.backbones.wide_resnet import WideResNet
 
 
 class Staged(Backbone):
@@ -63,9 +62,9 @@ def _pool(net: nn.Module, last: Tensor) -> Tensor:
 
 def split(net: nn.Module) -> list[nn.Module] | None:
     """Cut a ResNet or ConvNeXt (torchvision's, timm's or ours) into its stages; None for another kind of network."""
-    if isinstance(net, WideResNet):
-        return net.chain()
     parts = cast(Any, net)
+    if hasattr(net, "chain"):  # ours that are no plain ResNets
+        return list(parts.chain())
     layers = [child for name, child in net.named_children() if name.startswith("layer")]
     if layers and hasattr(net, "conv1") and hasattr(net, "maxpool"):
         activation = parts.act1 if hasattr(net, "act1") else parts.relu  # timm calls it act1

@@ -1,8 +1,8 @@
-"""ResNets of other widths than the libraries': halves for several sensors, wide ones for small images."""
+"""ResNets of other widths and shortcuts than the libraries': halves for several sensors, wide ones for small images."""
 
 from __future__ import annotations
 
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.convnet import Staged
@@ -13,6 +13,23 @@ from ssl_zoo.backbones.wide_resnet import WideResNet
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import Side
+
+
+def resnet18_projected(
+    in_channels: Size = 3,
+    image_size: Side = 224,
+    stem: str = "standard",
+    weights: str | None = None,
+    zero_init_residual: bool = True,
+) -> Backbone:
+    """ResNet-18 whose first group projects its shortcut as the others do: 512 features.
+
+    SimCLR's for CIFAR-10 (tf2/resnet.py of google-research/simclr@383d414, ``use_projection``).
+    """
+    net = ResNet(BasicBlock, (2, 2, 2, 2), 64, in_channels, zero_init_residual, project_always=True)
+    arguments = {"in_channels": in_channels, "image_size": image_size, "stem": stem}
+    origin = Origin("ssl_zoo", f"{__name__}.resnet18_projected", arguments, in_channels, stem)
+    return own_resnet(net, origin, image_size, weights)
 
 
 def resnet50_half(

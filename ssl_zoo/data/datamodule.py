@@ -20,7 +20,7 @@ from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
 from ssl_zoo.data.decoders import STREAM, TrainTask, auto_workers
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
 from ssl_zoo.data.pseudo import PseudoLabels
-from ssl_zoo.data.sampler import Groups, Plan
+from ssl_zoo.data.sampler import Groups, Mixture, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
 from ssl_zoo.errors import ConfigError, nearest
@@ -38,7 +38,10 @@ class DataModule(pl.LightningDataModule):
     Args:
         source: Called with ``root``, ``download``, ``image_size`` and ``channels``; gives the :class:`Splits`.
         batch_size: Samples per optimizer step over all devices.
+        unlabelled_per_labelled: So many samples without a label come with each labelled one, on top of ``batch_size``
+            of those; None: a batch is what comes, of both.
         image_size: Of the views unless ``augmentation`` says otherwise: side of a square, or height and width.
+        stored_size: Of images that are kept in memory at one size, from which views are cut; None: ``image_size``.
         channels: 1 or 3; samples are converted.
         augmentation: ``{views, eval, normalize, where}`` as ``conf/augmentation`` has it.
         seed: Of the order, the draws and the choice of labels.
@@ -80,8 +83,11 @@ class DataModule(pl.LightningDataModule):
         pseudo_labels: str | None = None,
         changed: Literal["refuse", "accept"] = "refuse",
         epoch_steps: Size | None = None,
+        stored_size: Side | None = None,
+        unlabelled_per_labelled: Size | None = None,
     ) -> None:
         super().__init__()
+        self.unlabelled_per_labelled = unlabelled_per_labelled
         self.batch_size = batch_size
         self.image_size = plain_side(image_size)
         self.channels = channels
@@ -94,7 +100,8 @@ class DataModule(pl.LightningDataModule):
             raise ConfigError(f"augmentation.where={self.where}: {nearest(self.where, PLACES)}")
         auto_workers(workers, True, 1, 1)
         self._root = root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))
-        splits = source(root=root, download=download, image_size=image_size, channels=channels)
+        stored = image_size if stored_size is None else stored_size
+        splits = source(root=root, download=download, image_size=stored, channels=channels)
         self._splits = splits
         self._fingerprint: dict[str, Any] | None = None
         train, held_out = split(splits.train, subset, val_fraction, imbalance)
@@ -151,7 +158,8 @@ class DataModule(pl.LightningDataModule):
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
         sizes = len(self.train), self.batch_size, self.seed, self.accumulate
-        return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps)
+        mixture = Mixture.of(self.train.labels, self.unlabelled_per_labelled)
+        return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture)
 
     def _labelled(self, train: Part, fraction: float | None) -> Tensor | None:
         if fraction is None:
@@ -179,8 +187,12 @@ class DataModule(pl.LightningDataModule):
     def info(self) -> DataInfo:
         """What a method may know."""
         classes = None if self.train.labels is None or self.train.classes is None else len(self.train.classes)
-        rows = self.batch_size // self.accumulate
-        return DataInfo(len(self.train), classes, self.image_size, self.channels, rows)
+        return DataInfo(len(self.train), classes, self.image_size, self.channels, self._plan().rows)
+
+    @property
+    def epoch_samples(self) -> int:
+        """Of which ``batch_size`` make a step: all, or the labelled ones of a mixture."""
+        return self._plan().counted
 
     @property
     def train_labels(self) -> Tensor | None:

@@ -126,6 +126,55 @@ def alternating_order(seed: int, epoch: int, groups: Groups, count: int) -> Tens
     return torch.stack(halves, dim=1).flatten()
 
 
+class Mixture(NamedTuple):
+    """Which samples have labels, and how many without one come with each of them.
+
+    Args:
+        labelled: ``[N]`` bool.
+        ratio: Unlabelled samples for each labelled one of a batch.
+    """
+
+    labelled: Tensor
+    ratio: int
+
+    @classmethod
+    def of(cls, labels: Tensor | None, ratio: int | None) -> Mixture | None:
+        """Of labels ``[N]``, -1 = none; None: batches are what comes.
+
+        Raises:
+            ConfigError: If there are not samples of both kinds.
+        """
+        if ratio is None:
+            return None
+        labelled = torch.zeros(0, dtype=torch.bool) if labels is None else labels.cpu() >= 0
+        count = int(labelled.sum())
+        if not 0 < count < len(labelled):
+            raise ConfigError(
+                f"data.unlabelled_per_labelled={ratio}: wanted training samples with labels and without, got {count:,} "
+                f"and {len(labelled) - count:,}; set data.labels to the share that keeps its labels, "
+                "data.drop_unlabelled=false, or data.unlabelled_per_labelled=null"
+            )
+        return cls(labelled, ratio)
+
+
+def mixed_order(seed: int, epoch: int, mixture: Mixture, count: int) -> Tensor:
+    """An order that shows ``ratio`` unlabelled samples behind each of ``count`` labelled ones: ``[count (1 + ratio)]``.
+
+    So any share of a batch has both kinds in the same proportion, however many ranks there are. Unlabelled samples are
+    read in an order of their own, several times where an epoch wants more than there are.
+
+    Args:
+        seed, epoch: All that decides it, besides the mixture.
+        mixture: Of the training set.
+        count: Of labelled samples, at most all.
+    """
+    own, others = (kind.nonzero().flatten() for kind in (mixture.labelled, ~mixture.labelled))
+    wanted = count * mixture.ratio
+    seeds = [seed_of("unlabelled", seed, i) for i in range(-(-wanted // len(others)))]
+    beside = torch.cat([others[order(one, epoch, len(others))] for one in seeds])[:wanted].view(count, mixture.ratio)
+    return torch.cat([own[order(seed, epoch, len(own))][:count, None], beside], dim=1).flatten()
+
+
 def balanced_order(groups: Groups, draws: np.random.RandomState, length: int | None = None) -> Tensor:
     """As many positions as samples (or ``length``), each group as often as any other but for the cut at the end.
 
@@ -164,19 +213,20 @@ class Plan:
 
     Global micro-batch ``i`` of ``b`` rows is ``order[i * b : (i + 1) * b]``; rank ``r`` of ``W`` owns its contiguous
     rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped. The order is that of
-    :func:`order`, of :func:`sharded_order` for a source with shards, of :func:`grouped_order`, or of
-    :func:`alternating_order` for groups of two domains. A longer epoch reads the set several times, each time in
-    another order, and a batch never holds samples of two of these times.
+    :func:`order`, of :func:`sharded_order` for a source with shards, of :func:`grouped_order`, of
+    :func:`alternating_order` for groups of two domains, or of :func:`mixed_order` for a mixture. A longer epoch reads
+    the set several times, each time in another order, and a batch never holds samples of two of these times.
 
     Args:
         samples: Size of the training set.
-        batch_size: Samples per optimizer step, over all ranks and micro-batches.
+        batch_size: Samples per optimizer step, over all ranks and micro-batches; of a mixture the labelled ones.
         seed: Of the order.
         accumulate: Micro-batches per optimizer step.
         rank, world: This process, of how many.
         device: Where the order is kept: where the samples are.
         shards: Which samples are stored together; None: nothing depends on it.
         steps: Optimizer steps of an epoch; None: as many as the samples fill.
+        mixture: Labelled and unlabelled samples, where their proportion is given.
     """
 
     def __init__(
@@ -190,6 +240,7 @@ class Plan:
         device: torch.device | str = "cpu",
         shards: Shards | None = None,
         steps: int | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
         parts = accumulate * world
         if batch_size % parts:
@@ -198,16 +249,24 @@ class Plan:
                 f"data.batch_size={batch_size} (samples per step over all devices) does not divide by "
                 f"trainer.accumulate={accumulate} x {world} processes; try data.batch_size={fits}"
             )
-        if samples < batch_size:
+        self.counted = samples if mixture is None else int(mixture.labelled.sum())  # that an epoch shows once
+        if self.counted < batch_size:
+            kind = "" if mixture is None else "labelled "
             raise ConfigError(
-                f"the training set has {samples} samples, fewer than data.batch_size={batch_size}: not one step; "
-                f"try data.batch_size={_power_of_two(samples)}"
+                f"the training set has {self.counted} {kind}samples, fewer than data.batch_size={batch_size}: not one "
+                f"step; try data.batch_size={_power_of_two(self.counted)}"
+            )
+        if mixture is not None and shards is not None:
+            raise ConfigError(
+                f"data.unlabelled_per_labelled={mixture.ratio}: labelled samples lie all over the shards of "
+                "data=stream; use data=packed or data=folder"
             )
         self.samples = samples
         self.seed = seed
         self.parts = parts
-        self.rows = batch_size // accumulate  # of a global micro-batch
-        self.whole = samples // batch_size * accumulate  # micro-batches that the samples fill
+        self.mixture = mixture
+        self.rows = batch_size // accumulate * (1 if mixture is None else 1 + mixture.ratio)  # of a global micro-batch
+        self.whole = self.counted // batch_size * accumulate  # micro-batches that the samples fill
         self.length = self.whole if steps is None else steps * accumulate
         share = self.rows // world
         self.first, self.share = rank * share, share
@@ -220,12 +279,14 @@ class Plan:
         """Read by groups from the next epoch on; None: as without.
 
         Raises:
-            ConfigError: If the source is read well only a few shards at a time, or this rank's rows are odd in number
-                and should come from two domains.
+            ConfigError: If the source is read well only a few shards at a time, labelled samples come in a mixture
+                with others, or this rank's rows are odd in number and should come from two domains.
             ValueError: If there is not one group for each sample, ``instances`` is not positive, or a domain is empty.
         """
         if groups is not None:
             self._check_shards(groups)
+            if self.mixture is not None:
+                raise ConfigError("this method reads samples by groups; set data.unlabelled_per_labelled=null")
             if len(groups.number) != self.samples or (groups.instances is not None and groups.instances < 1):
                 raise ValueError(
                     f"groups: got numbers for {len(groups.number)} samples and {groups.instances} instances; "
@@ -279,6 +340,8 @@ class Plan:
         if self.groups is not None:
             ordered = grouped_order if self.groups.domain is None else alternating_order
             return ordered(seed, epoch, self.groups, self.rows * length)
+        if self.mixture is not None:
+            return mixed_order(seed, epoch, self.mixture, self.rows // (1 + self.mixture.ratio) * length)
         if self.shards is None:
             return order(seed, epoch, self.samples)[: self.rows * length]
         return sharded_order(seed, epoch, self.shards, self.rows, length)

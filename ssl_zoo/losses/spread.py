@@ -20,22 +20,25 @@ def instance_spread(
     reaches ``keys``. There ``log(1 - P)`` of the partner is formed and subtracted again, which is infinite in float32
     once P rounds to 1; here it is left out, and ``1 - P`` never falls below the precision. Memory grows with A * K.
 
+    With ``m < 1`` P of a negative may exceed 1, where the code gives nan; here such a negative counts as one of P = 1,
+    without a gradient.
+
     Args:
         anchors: ``[A, D]`` unit rows.
         keys: ``[K, D]`` unit rows of both views of all processes.
         own: ``[A]`` place of each anchor among the keys.
         partner: ``[A]`` place of its other view.
         temperature: > 0; 0.1 in the paper.
-        negative_weight: m >= 1, of the second term and of the negatives in the denominator of P.
+        negative_weight: m > 0, of the second term and of the negatives in the denominator of P.
 
     Returns:
         Mean over the anchors, in nats.
 
     Raises:
-        ValueError: If ``negative_weight`` is below 1: P of a negative could exceed 1.
+        ValueError: If ``negative_weight`` is not above 0: the loss would be 0 whatever the embeddings.
     """
-    if negative_weight < 1:
-        raise ValueError(f"instance_spread: negative_weight={negative_weight}; wanted 1 or more, or P may exceed 1")
+    if negative_weight <= 0:
+        raise ValueError(f"instance_spread: negative_weight={negative_weight}; wanted a number above 0")
     logits = anchors @ keys.T / temperature                                         # [A, K]
     positive = logits.gather(1, partner[:, None])                                   # [A, 1]
     negatives = logits.scatter(1, torch.stack([own, partner], 1), -torch.inf)       # [A, K]

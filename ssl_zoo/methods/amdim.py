@@ -26,15 +26,14 @@ class AMDIM(Method):
 
     A view has levels: level 0 is the whole of it, level i the map of ``layers[i - 1]``. A comparison (s, t) contrasts a
     vector of level s (of a map: one drawn place) with all places of level t of the other view, in both directions.
-    The authors' encoder has maps of 5 x 5 and 7 x 7 and ends in a batch norm; here any network with maps or tokens
-    serves: its maps are averaged down to ``grids``, and a block that ends in a batch norm stands behind every level,
-    also behind the whole, which theirs compares as it is. What is evaluated is the backbone.
+    Any network with maps or tokens serves: its maps are averaged down to ``grids``, and a block that ends in a batch
+    norm stands behind every level. The authors' encoder (``backbone=amdim_encoder``) has maps of 5 x 5 and 7 x 7 and
+    compares the whole as it is, but for a last batch norm (``whole``). What is evaluated is the backbone.
 
-    YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself. No code of it is public; what is said
-    of it here is from memory of the paper.
+    YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself (from memory: its code is not public).
 
     Args:
-        block: Called with the width of a level: into the common space.
+        block, whole: Called with the width of a level: into the common space; ``whole`` for level 0 (None: ``block``).
         layers: Of the backbone, counted from the end: -1 is the last.
         grids: Largest side of the map of each layer; null: as it is.
         comparisons: Pairs of levels (source, target).
@@ -54,6 +53,7 @@ class AMDIM(Method):
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         block: Head,
+        whole: Head | None = None,
         layers: Sequence[int] = (-1, -2),
         grids: Sequence[Size | None] = (5, 7),
         comparisons: Sequence[Sequence[int]] = ((0, 1), (0, 2), (1, 1)),
@@ -71,7 +71,7 @@ class AMDIM(Method):
                 f"wanted a grid for each layer, and comparisons of the levels 0 (the whole) to {len(self.layers)}"
             )
         widths = widths_of(backbone, data_info.channels, data_info.side, self.layers, self.used)
-        self.blocks = nn.ModuleDict({str(level): block(widths[level]) for level in self.used})
+        self.blocks = nn.ModuleDict({str(i): (block if i or whole is None else whole)(widths[i]) for i in self.used})
         self.limit, self.penalty = clip, penalty
         self.classifiers = nn.ModuleList()
         if classifiers:

@@ -76,6 +76,10 @@ class Method(Float32State, pl.LightningModule):
         """The sentence about a setting of the method that does not go with ``augmentation.views``, before the start."""
         return None
 
+    def share_problem(self, samples: int) -> str | None:
+        """The sentence about a process's samples of a micro-batch that the method cannot divide, before the start."""
+        return None
+
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``{"loss": scalar, "features": [B, F] for probes (optional), **scalars to log}``."""
         raise NotImplementedError(f"{type(self).__name__} must define training_loss(batch)")

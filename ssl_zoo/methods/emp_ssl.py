@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from ssl_zoo.backbones.apply import concat
@@ -14,9 +14,9 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather
 from ssl_zoo.losses.coding_rate import patch_agreement, total_coding_rate
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.heads import Head, first_layers
 from ssl_zoo.optim.recipe import OptimizerRecipe
-from ssl_zoo.ranges import Count, NonNegative, Positive
+from ssl_zoo.ranges import Count, NonNegative, Positive, Size
 
 
 class EMPSSL(Method):
@@ -27,12 +27,16 @@ class EMPSSL(Method):
     weight 200 on the agreement, which is a mean over patches, and the rate is a mean over them too.
 
     Args:
-        projector: Three layers with batch norm; the authors evaluate its first one, here the backbone is.
+        projector: Three layers with batch norm.
         invariance: Weight of the agreement of patches.
         rate: Weight of the total coding rate.
         distortion: Of the rate, > 0.
         bag: At evaluation the mean over ``bag * bag`` windows of half the image's side, each brought to the size of the
-            view, for networks trained on enlarged patches (the authors: 128 random ones); 0: the image as it is.
+            view, for networks trained on enlarged patches; 0: the image as it is.
+        patches: The same over so many windows at places spread evenly, in place of a ``bag`` (the authors: 128 random
+            ones, changed like those of the training); None: none.
+        evaluate_layers: First layers of the projector that are evaluated with the backbone, as ``pre_feature`` (the
+            authors: 1, with its norm and activation); None: none.
     """
 
     views_allowed = (None, None)
@@ -47,18 +51,31 @@ class EMPSSL(Method):
         rate: Positive = 1.0,
         distortion: Positive = 0.2,
         bag: Count = 0,
+        patches: Size | None = None,
+        evaluate_layers: Count | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         if bag < 0:
             raise ValueError(f"method.bag={bag}: wanted 0 (the whole image) or the number of windows along each side")
-        self.projector = projector(backbone.out_features)
+        if bag and patches:
+            raise ValueError(
+                f"method.bag={bag} and method.patches={patches} both say what is averaged; set method.bag=0, or "
+                "method.patches=null"
+            )
+        head = projector(backbone.out_features)
+        self.pre_feature = first_layers(head, evaluate_layers) if evaluate_layers else nn.Sequential()
+        self.projector = head[len(self.pre_feature) :] if evaluate_layers else head
         self.invariance = invariance
         self.rate = rate
         self.distortion = distortion
         self.bag = bag
+        self.patches = patches
+
+    def features(self, view: Tensor) -> Tensor:
+        return self.pre_feature(self.backbone(view))
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h = concat(self.backbone, batch.views)                                       # V x [B, F]
+        h = concat(self.features, batch.views)                                       # V x [B, F]
         z = normalize(torch.stack(concat(self.projector, h)), dim=-1)                # [V, B, D]
         everyone = gather(z.transpose(0, 1)).transpose(0, 1)                         # [V, W * B, D]
         agreement = patch_agreement(z)
@@ -67,10 +84,24 @@ class EMPSSL(Method):
         return {"loss": loss, "features": h[0], "agreement": agreement, "rate": rate}
 
     def embed(self, view: Tensor) -> Tensor:
-        if not self.bag:
-            return self.backbone(view)
+        if not self.bag and not self.patches:
+            return self.features(view)
         side = view.shape[-1] // 2
-        starts = torch.linspace(0, view.shape[-1] - side, self.bag).long().tolist()
-        windows = [view[:, :, top : top + side, left : left + side] for top, left in product(starts, starts)]
+        room = view.shape[-1] - side
+        starts = torch.linspace(0, room, self.bag).long().tolist()
+        places = spread(self.patches, room + 1) if self.patches else product(starts, starts)
+        windows = [view[:, :, top : top + side, left : left + side] for top, left in places]
         large = [interpolate(x, view.shape[-2:], mode="bilinear", antialias=True) for x in windows]
-        return torch.stack([self.backbone(x) for x in large]).mean(0)
+        return torch.stack([self.features(x) for x in large]).mean(0)
+
+
+def spread(count: int, side: int) -> list[tuple[int, int]]:
+    """The first ``count`` places of a sequence that fills a square of ``side`` evenly, however many are taken.
+
+    Multiples of the plastic number's powers, modulo 1: https://en.wikipedia.org/wiki/Low-discrepancy_sequence,
+    additive recurrence in two dimensions.
+    """
+    plastic = 1.324717957244746
+    steps = 1 / plastic, 1 / plastic**2
+    rows, columns = ([int((i * step) % 1 * side) for i in range(1, count + 1)] for step in steps)
+    return list(zip(rows, columns, strict=True))

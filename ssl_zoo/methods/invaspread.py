@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.apply import concat
+from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
@@ -16,7 +16,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
-from ssl_zoo.ranges import NonNegative, Positive, Size
+from ssl_zoo.ranges import Positive, Size
 
 
 class InvaSpread(Method):
@@ -29,9 +29,11 @@ class InvaSpread(Method):
     Args:
         projector: One linear layer.
         temperature: > 0.
-        negative_weight: m >= 1 of the code, of the term that spreads.
+        negative_weight: m > 0 of the code, of the term that spreads.
         stop_gradient: As the authors' code; False: both factors learn, as the paper's equations read.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
+        views_together: Whether batch norm sees both views at once, as on one device of the authors'; None: it does.
+        evaluate_head: Evaluate the unit embeddings, as the authors' nearest neighbours; None: the encoder.
     """
 
     compares = "batch"
@@ -42,9 +44,11 @@ class InvaSpread(Method):
         optimizer: OptimizerRecipe,
         projector: Head,
         temperature: Positive = 0.1,
-        negative_weight: NonNegative = 1.0,
+        negative_weight: Positive = 1.0,
         stop_gradient: bool = True,
         grad_cache: Size = 1,
+        views_together: bool | None = None,
+        evaluate_head: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
@@ -52,10 +56,12 @@ class InvaSpread(Method):
         self.negative_weight = negative_weight
         self.stop_gradient = stop_gradient
         self.grad_cache = grad_cache
+        self.passes = passing(views_together, concat)
+        self.evaluate_head = bool(evaluate_head)
 
     def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        h = concat(self.backbone, views)                                             # 2 x [B, F]
-        z = concat(self.projector, h)                                                # 2 x [B, D]
+        h = self.passes(self.backbone, views)                                        # 2 x [B, F]
+        z = self.passes(self.projector, h)                                           # 2 x [B, D]
         return *h, *[nn.functional.normalize(x, dim=1) for x in z]                   # 2 x [B, F], 2 x [B, D]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -65,4 +71,8 @@ class InvaSpread(Method):
         row = torch.arange(len(z), device=z.device)                                  # [2B]
         own, partner = (rank() * len(z) + place for place in (row, row.roll(len(h))))
         loss = instance_spread(z, keys, own, partner, self.temperature, self.negative_weight)
-        return {"loss": loss, "features": h}
+        return {"loss": loss, "features": views[0] if self.evaluate_head else h}
+
+    def embed(self, view: Tensor) -> Tensor:
+        h = self.encoder(view)
+        return nn.functional.normalize(self.projector(h), dim=1) if self.evaluate_head else h

@@ -31,6 +31,8 @@ class SimCLR(Method):
         sum_directions: Twice the paper's value, as in the authors' code.
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
         views_together: Whether batch norm sees all views at once; None: as the authors' code.
+        base_temperature: The loss is ``temperature / base_temperature`` times as large, as SupContrast's SimCLR with
+            0.07, which only scales the gradient; None: as it is.
     """
 
     authors_pass = staticmethod(concat)  # how views go through a network
@@ -45,11 +47,13 @@ class SimCLR(Method):
         sum_directions: bool = True,
         grad_cache: Size = 1,
         views_together: bool | None = None,
+        base_temperature: Positive | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
         self.projector = projector(backbone.out_features)
         self.temperature = temperature
         self.sum_directions = sum_directions
+        self.base_temperature = base_temperature
         self.grad_cache = grad_cache
         self.passes = passing(views_together, self.authors_pass)
 
@@ -62,4 +66,5 @@ class SimCLR(Method):
         h, *z = in_chunks(self, self.encode, batch.views, self.grad_cache)           # [B, F], 2 x [B, D]
         keys = [gather(x) for x in z]                                                # 2 x [W * B, D]
         loss = nt_xent(z[0], z[1], keys[0], keys[1], rank() * len(z[0]), self.temperature)
-        return {"loss": 2 * loss if self.sum_directions else loss, "features": h}
+        scale = self.temperature / self.base_temperature if self.base_temperature else 1.0
+        return {"loss": scale * (2 * loss if self.sum_directions else loss), "features": h}

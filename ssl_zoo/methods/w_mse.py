@@ -71,6 +71,16 @@ class WMSE(Method):
         loss = whitened_mse(rows, orders, self.sub_batch, self.shrinkage, self.euclidean, self.one_sided)
         return {"loss": loss, "features": h[0]}
 
+    def share_problem(self, samples: int) -> str | None:
+        if self.scope == "global" or not samples % self.sub_batch:
+            return None
+        fits = _nearest(self.sub_batch, samples)
+        smaller = f"method.sub_batch={fits}, or " if fits > self.projector.out_features or self.shrinkage else ""
+        return (
+            f"method.sub_batch={self.sub_batch} does not divide the {samples} rows of a process, which "
+            f"method.scope=rank whitens by themselves; try {smaller}method.scope=global"
+        )
+
 
 def _check(sub_batch: int, rows: int, dim: int, rounds: int, shrinkage: float) -> None:
     if rounds < 1:
@@ -78,7 +88,7 @@ def _check(sub_batch: int, rows: int, dim: int, rounds: int, shrinkage: float) -
     if not 0 <= shrinkage <= 1:
         raise ValueError(f"method.shrinkage={shrinkage}: wanted a share from 0 to 1")
     if sub_batch < 1 or rows % sub_batch:
-        fits = max(n for n in range(1, min(max(sub_batch, 1), rows) + 1) if rows % n == 0)
+        fits = _nearest(sub_batch, rows)
         raise ValueError(
             f"method.sub_batch={sub_batch} does not divide the {rows} rows of a micro-batch over all devices; "
             f"try method.sub_batch={fits}"
@@ -89,3 +99,8 @@ def _check(sub_batch: int, rows: int, dim: int, rounds: int, shrinkage: float) -
             f"try method.projector.out_features={max(sub_batch // 2, 1)}, a larger data.batch_size with "
             "method.sub_batch, or method.shrinkage=0.001"
         )
+
+
+def _nearest(sub_batch: int, rows: int) -> int:
+    """The largest number up to ``sub_batch`` that divides ``rows``."""
+    return max(n for n in range(1, min(max(sub_batch, 1), rows) + 1) if rows % n == 0)

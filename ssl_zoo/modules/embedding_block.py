@@ -1,4 +1,4 @@
-"""One-by-one convolutions that bring maps of different widths into one space."""
+"""One-by-one convolutions that bring maps of different widths into one space, and what ends in it already."""
 
 from __future__ import annotations
 
@@ -36,3 +36,28 @@ class EmbeddingBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.residual(x) + self.shortcut(x))
+
+
+class OutputNorm(nn.Module):
+    """``[B, C, h, w]`` -> the same, normalised over the batch: for a network that ends in the common space (AMDIM's).
+
+    Args:
+        channels: Of the map, C.
+        width: Of the space.
+
+    Raises:
+        ValueError: If the two differ.
+    """
+
+    def __init__(self, channels: int, width: Size) -> None:
+        super().__init__()
+        if channels != width:
+            raise ValueError(
+                f"a norm alone leaves {channels} features in a space of {width}; set method.whole=null, or "
+                f"method.block.width={channels}"
+            )
+        self.norm = nn.BatchNorm2d(width)
+        self.out_features = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)

@@ -72,6 +72,7 @@ class LARC(Optimizer):
         trust: 0.001 in SwAV; solo-learn's small-image recipes use 0.02.
         adapt: False for a group that takes plain SGD with weight decay (solo-learn's biases and norms).
         clip: Use ``min(t / lr, 1)``, so that the rate of a tensor is never above ``lr``.
+        nesterov: ``w -= lr (m v + d)``, d as it was added to v: torch's look-ahead (EMP-SSL).
     """
 
     def __init__(
@@ -84,9 +85,15 @@ class LARC(Optimizer):
         eps: float = 1e-8,
         clip: bool = False,
         adapt: bool = True,
+        nesterov: bool = False,
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
-        super().__init__(params, {**options, "eps": eps, "clip": clip, "adapt": adapt})
+        super().__init__(params, {**options, "eps": eps, "clip": clip, "adapt": adapt, "nesterov": nesterov})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("nesterov", False)  # checkpoints of earlier versions do not say it
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -94,8 +101,9 @@ class LARC(Optimizer):
         for group in self.param_groups:
             params, grads, buffers = _tensors(group, self.state)
             if params:
-                _accumulate(buffers, _larc_direction(params, grads, group), group["momentum"])
-                torch._foreach_add_(params, buffers, alpha=-group["lr"])
+                d = _larc_direction(params, grads, group)
+                _accumulate(buffers, d, group["momentum"])
+                torch._foreach_add_(params, _ahead(buffers, d, group), alpha=-group["lr"])
         return loss
 
 

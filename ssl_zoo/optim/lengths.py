@@ -18,6 +18,7 @@ from ssl_zoo.optim.schedules import (
     Linear,
     Progress,
     Schedule,
+    Staircase,
     Step,
     Warmup,
     WarmupCosine,
@@ -40,7 +41,7 @@ def planned(cfg: DictConfig, samples: int, step: int = 0) -> Progress:
     Args:
         cfg: Of the run; ``data.batch_size``, ``data.epoch_steps``, ``trainer.max_epochs`` and ``trainer.max_steps`` are
             read.
-        samples: That an epoch shows where its steps are not given: ``data.info.samples``.
+        samples: That an epoch shows where its steps are not given: ``data.epoch_samples``.
         step: Optimizer steps taken already.
     """
     per_epoch = cfg.data.get("epoch_steps") or samples // cfg.data.batch_size
@@ -153,7 +154,7 @@ def equal_until(schedule: Any, old: Progress, new: Progress) -> float:
     derived from ours.
     """
     kind = type(schedule)
-    if kind in (Constant, Step, InverseRoot):
+    if kind in (Constant, Step, Staircase, InverseRoot):
         return math.inf
     if kind is Linear:
         return _curve(schedule.start == schedule.end or schedule.length(old) == schedule.length(new))

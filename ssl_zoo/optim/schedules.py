@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ssl_zoo.errors import nearest
-from ssl_zoo.ranges import Count, NonNegative, Positive
+from ssl_zoo.ranges import Count, NonNegative, Positive, Share
 
 Self_ = TypeVar("Self_", bound="_Rates")
 
@@ -195,6 +195,22 @@ class Step(_Rates):
         if isinstance(self.gamma, tuple):
             return self.base * (1.0, *self.gamma)[passed]
         return self.base * float(self.gamma) ** passed  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Staircase(_Rates):
+    """``base * gamma^floor(k / K)``, K steps of ``every_epochs``: TensorFlow's ``exponential_decay``, ``staircase``.
+
+    EfficientNet's rate (utils.py of google-research/noisystudent): x 0.97 every 2.4 or 4.8 epochs, inside an epoch too.
+    """
+
+    rates = ("base",)
+    base: NonNegative
+    every_epochs: Positive
+    gamma: Share = 0.97
+
+    def __call__(self, progress: Progress) -> float:
+        return self.base * self.gamma ** math.floor(progress.step / (progress.steps_per_epoch * self.every_epochs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def config_of(path, name):
 def test_file(path, name):
     size, channels = (32, 1) if name == "gray" else (32, 3) if path.stem.startswith("small") else (64, 3)
     node = config_of(path, name)
-    others = {"data": {"image_size": size}, "global_views": 2, "backbone": {"_target_": "vit"}}
+    others = {"data": {"image_size": size, "batch_size": 4}, "global_views": 2, "backbone": {"_target_": "vit"}}
     conf = OmegaConf.create({"augmentation": node, **others}).augmentation
     assert set(conf) == {"views", "eval", "normalize", "where"}
     pipeline = ViewPipeline(conf.views, conf.normalize, channels)

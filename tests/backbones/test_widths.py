@@ -1,4 +1,4 @@
-"""Halves and wide ResNets: sizes as published, blocks by hand, messages."""
+"""ResNets of other widths and shortcuts: sizes as published, blocks by hand, messages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ssl_zoo.backbones import widths
+from ssl_zoo.backbones.image import resnet18
 from ssl_zoo.backbones.wide_resnet import WideBlock
 from ssl_zoo.errors import ConfigError
 
@@ -46,3 +47,11 @@ def test_half_a_resnet_keeps_the_stem():
         assert backbone(torch.empty(2, 3, 224, 224)).shape == (2, 1024)
     assert backbone.net.conv1.out_channels == 64
     assert [backbone.net.get_submodule(f"layer{i}.0.conv1").out_channels for i in (1, 2, 3, 4)] == [32, 64, 128, 256]
+
+
+def test_a_projected_resnet_has_one_more_shortcut_than_torchvisions():
+    ours, theirs = widths.resnet18_projected(image_size=32, stem="small"), resnet18(image_size=32, stem="small")
+    more = ours.net.state_dict().keys() - theirs.net.state_dict().keys()
+    assert {name.rpartition(".")[0] for name in more} == {"layer1.0.downsample.0", "layer1.0.downsample.1"}
+    assert ours(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
+    assert not ours.net.layer1[0].bn2.weight.any() and ours.net.layer1[0].downsample[1].weight.all()

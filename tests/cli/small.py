@@ -15,6 +15,7 @@ SAMPLES = 48
 ROWS = helpers.ROWS
 DEPTH = 2  # of a transformer
 SHORT = 64  # side of a photograph
+NETWORK = {"ndf": 4, "n_rkhs": 8, "n_depth": 1, "depths": [1, 1, 1, 1]}  # of networks that say their sizes
 REFERS = ("method.backbone.", "method.optimizer.", "data.augmentation.")  # copies of what stands elsewhere
 
 
@@ -36,10 +37,16 @@ def _shrink(cfg: DictConfig, classes: int | None) -> None:
             node.weights = None
             if vit:
                 node.depth = DEPTH
+            node.update({key: size for key, size in NETWORK.items() if key in node})
+        for block in (cfg.method.get("block"), cfg.method.get("whole")):
+            if block:  # of AMDIM, whose encoder ends in the same space
+                block.width = NETWORK["n_rkhs"]
         if cfg.batch_norm.group is not None:
             cfg.batch_norm.group = ROWS // 2
         data: Any = cfg.data
         data.update(batch_size=ROWS, root=None, layout=None, workers=0)
+        if data.get("unlabelled_per_labelled"):
+            data.labels = 0.5
         data.source._target_ = "tests.cli.values.pictures"
         data.source.update(samples=SAMPLES, classes=classes and helpers.CLASSES)
         if not vit and not OmegaConf.is_config(data.image_size) and data.image_size > SHORT:

@@ -16,7 +16,6 @@ import pytest
 from tests.golden.recipes.composed import Composed
 from tests.golden.recipes.recorded import Recorded, recorded_in
 from tests.golden.recipes.registry import comparators, differences, subject
-from tests.golden.recipes.unfinished import UNFINISHED
 from tests.golden.recipes.waivers import NEVER, SHARE, WAIVERS, waived
 
 _last: list[Composed] = []  # of the file whose fields are compared now
@@ -43,8 +42,6 @@ def test_field(recorded: Recorded, name: str) -> None:
     if soft and left:
         warnings.warn(f"{recorded}: {'; '.join(left)} (recalled, unknown or unreleased)", stacklevel=1)
         return
-    if left and recorded.name in UNFINISHED:
-        pytest.xfail(f"{UNFINISHED[recorded.name]}: {'; '.join(left)}")
     assert not left, "\n".join([f"{recorded} ({' '.join(composed(recorded).words)}) differs:", *left])
 
 

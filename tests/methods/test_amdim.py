@@ -43,6 +43,19 @@ def test_a_vision_transformer_gives_tokens_for_maps() -> None:
     assert h.shape == (8, 16) and [x.shape[2:] for x in levels.values()] == [(1, 1), (5, 5), (7, 7)]
 
 
+def test_the_authors_encoder_compares_the_whole_as_it_is() -> None:
+    whole = "{_target_: ssl_zoo.modules.embedding_block.OutputNorm, _partial_: true, width: 8}"
+    sizes = ["backbone.ndf=4", "backbone.n_rkhs=8", "backbone.n_depth=1"]
+    words = ["data.image_size=32", "backbone=amdim_encoder", *sizes, "method.layers=[-3,-4]", "method.block.width=8"]
+    words.append(f"method.whole={whole}")
+    method = tiny_method("amdim", words, tiny=False)
+    h, levels = method.levels(tiny_batch([32, 32]).views[0])
+    assert [x.shape[2:] for x in levels.values()] == [(1, 1), (5, 5), (7, 7)]
+    torch.testing.assert_close(levels[0].flatten(1), torch.nn.functional.batch_norm(h, None, None, training=True))
+    with pytest.raises(ConfigError, match="a norm alone leaves 8 features in a space of 9; set method.whole=null, or"):
+        tiny_method("amdim", [*words[:-1], f"method.whole={whole.replace('8', '9')}"], tiny=False)
+
+
 def test_the_authors_classifiers_learn_and_leave_the_encoder_alone() -> None:
     plain, method = tiny_method("amdim"), tiny_method("amdim", ["method.classifiers=true"])
     outs = [train_step(m, tiny_batch(SIZES)) for m in (plain, method)]

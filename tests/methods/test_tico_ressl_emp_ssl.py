@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import pytest
 import torch
 from torch.nn.functional import interpolate, normalize
 
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.methods.emp_ssl import spread
 from tests.helpers import tiny_batch, tiny_method
 
 SIZES = [16, 16]
@@ -67,3 +69,41 @@ def test_emp_ssl_averages_windows_at_evaluation() -> None:
 def test_emp_ssl_refuses_a_negative_bag() -> None:
     with pytest.raises(ConfigError, match=r"method.bag=-1: wanted 0 \(the whole image\) or the number of windows"):
         tiny_method("emp_ssl", ["method.bag=-1"])
+
+
+def test_emp_ssl_averages_windows_at_places_that_fill_the_image() -> None:
+    places = spread(128, 17)  # windows of 16 pixels in an image of 32
+    assert places[:3] == [(12, 9), (8, 2), (4, 12)] and {x for place in places for x in place} == set(range(17))
+    rows = torch.tensor(places, dtype=torch.float64)
+    assert (rows.mean(0) - 8).abs().max() < 0.2
+    quarters = [int(((rows < 8.5) == torch.tensor(side)).all(1).sum()) for side in product((True, False), repeat=2)]
+    assert min(quarters) >= 29 and len(set(places)) >= 120
+
+
+def test_emp_ssl_evaluates_the_first_layer_of_its_head_on_so_many_patches() -> None:
+    method = tiny_method("emp_ssl", ["method.patches=3", "method.evaluate_layers=1"]).eval()
+    view = tiny_batch([16]).views[0]
+    windows = [view[:, :, top : top + 8, left : left + 8] for top, left in spread(3, 9)]
+    large = [interpolate(x, (16, 16), mode="bilinear", antialias=True) for x in windows]
+    wanted = torch.stack([method.pre_feature(method.backbone(x)) for x in large]).mean(0)
+    torch.testing.assert_close(method.embed(view), wanted)
+    assert wanted.shape[1] == method.pre_feature[0].out_features and bool((wanted >= 0).all())
+
+
+def test_emp_ssl_trains_the_same_whichever_layers_it_evaluates() -> None:
+    batch, plain = tiny_batch(SIZES), tiny_method("emp_ssl")
+    parted = tiny_method("emp_ssl", ["method.evaluate_layers=1"])
+    weights = [*plain.parameters()]
+    with torch.no_grad():
+        for own, other in zip(parted.parameters(), weights, strict=True):
+            own.copy_(other)
+    one, other = plain.training_loss(batch), parted.training_loss(batch)
+    assert one["loss"].item() == other["loss"].item()
+    assert other["features"].shape[1] == parted.pre_feature[0].out_features
+
+
+def test_emp_ssl_refuses_two_ways_to_average_and_layers_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match="method.bag=2 and method.patches=3 both say what is averaged"):
+        tiny_method("emp_ssl", ["method.bag=2", "method.patches=3"])
+    with pytest.raises(ConfigError, match="method.*a head of 3 layers has no first 4; wanted 0 to 3"):
+        tiny_method("emp_ssl", ["method.evaluate_layers=4"])

@@ -14,6 +14,7 @@ from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.methods.dcl import DCL
 from ssl_zoo.methods.deepcluster_v2 import DeepClusterV2
 from ssl_zoo.methods.dino import DINO
+from ssl_zoo.methods.invaspread import InvaSpread
 from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.methods.supcon import SupCon
 from ssl_zoo.methods.swav import SwAV
@@ -26,6 +27,7 @@ INFO = DataInfo(samples=64, classes=4, image_size=8, channels=3, batch_size=8)
 METHODS: dict[str, Callable[..., Any]] = {
     "simclr": partial(SimCLR, projector=Identity),
     "dcl": partial(DCL, projector=Identity),
+    "invaspread": partial(InvaSpread, projector=Identity),
     "supcon": partial(SupCon, projector=Identity),
     "swav": partial(SwAV, data_info=INFO, projector=Identity, prototypes=4),
     "deepcluster_v2": partial(DeepClusterV2, data_info=INFO, projector=Identity, clusters=[4]),

@@ -44,6 +44,25 @@ def test_larc_clip_never_exceeds_the_rate():
     assert run(LARC([p], lr=0.0, trust=1.0, clip=True), p, [3.0, 4.0]) == [30.0, 40.0]
 
 
+def test_larc_looks_ahead_as_torch_does_around_scaled_gradients():
+    # Two steps of t g = (0.3, 0.4), t = 1 by the clip: 1.9 of it, then 0.9 * 1.9 + 1 = 2.71 of it.
+    p = tensor(30.0, 40.0)
+    optimizer = LARC([p], lr=0.1, trust=1.0, clip=True, nesterov=True)
+    assert run(optimizer, p, [3.0, 4.0], [3.0, 4.0]) == pytest.approx([30 - 4.61 * 0.3, 40 - 4.61 * 0.4])
+
+
+def test_larc_goes_on_from_a_checkpoint_that_does_not_know_of_looking_ahead():
+    p, q = tensor(3.0, 4.0), tensor(3.0, 4.0)
+    one, two = LARC([p], lr=0.1), LARC([q], lr=0.1)
+    run(one, p, [1.0, 2.0])
+    kept = copy.deepcopy(one.state_dict())
+    del kept["param_groups"][0]["nesterov"]
+    with torch.no_grad():
+        q.copy_(p)
+    two.load_state_dict(kept)
+    assert run(one, p, [0.5, -1.0]) == run(two, q, [0.5, -1.0])
+
+
 @pytest.mark.parametrize("optimizer", [LARS, LARC])
 def test_zero_weights_take_the_plain_gradient(optimizer):
     p = tensor(0.0, 0.0)

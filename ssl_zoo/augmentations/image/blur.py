@@ -31,11 +31,15 @@ class GaussianBlur(nn.Module):
             google-research/simclr ``data_util.py:random_blur``).
         padding: of the image: ``reflect``, mirrored without repeating its edge; or ``zeros``, which darkens the border
             (the SAME convolution of SimCLR and BYOL).
+        sigma_shared_by: samples in a row of the epoch's order that have one width in common: ``${data.batch_size}``
+            for those of a batch (SimCLR draws one for a batch of a view); 1: each has its own.
     """
 
     def __init__(self, size: int, p: float = 0.5, sigma: Sequence[float] = (0.1, 2.0), kernel: int | str = "auto",
-                 padding: str = "reflect"):
+                 padding: str = "reflect", sigma_shared_by: int = 1):
         super().__init__()
+        if sigma_shared_by < 1:
+            raise ValueError(f"sigma_shared_by is {sigma_shared_by}, it must be a number of samples, at least 1")
         if padding not in PADDINGS:
             raise ValueError(f"padding is {padding!r}, it must be one of {', '.join(PADDINGS)}")
         taps = max(size // 10 // 2, 1) * 2 + 1 if kernel == "auto" else kernel
@@ -46,11 +50,12 @@ class GaussianBlur(nn.Module):
         self.sigma = interval("sigma", sigma, low=1e-3)
         self.radius = taps // 2
         self.padding = padding
+        self.shared_by = sigma_shared_by
 
     @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         applied = draw.uniform("apply") < self.p
-        weights = self.kernels(draw.uniform("sigma"))                                            # [B, taps]
+        weights = self.kernels(draw.in_common(self.shared_by).uniform("sigma"))                  # [B, taps]
         kernels = kernels_for(x)
         if kernels is not None and self.radius < min(x.shape[-2:]):
             return kernels.blur(x, applied, weights, self.padding == "reflect")

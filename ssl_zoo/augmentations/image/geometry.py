@@ -14,6 +14,7 @@ import torchvision.transforms.functional as TF
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.accelerated import kernels_for
+from ssl_zoo.augmentations.image.bounded import bounded_boxes
 from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
 from ssl_zoo.augmentations.registry import register
@@ -21,7 +22,7 @@ from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.sides import Side, height_width
 
 ATTEMPTS = 10   # torchvision's RandomResizedCrop gives up after ten boxes that do not fit
-MISFITS = ("redraw", "clamp")
+MISFITS = ("redraw", "clamp", "bounded")
 
 
 def probability(p: float) -> float:
@@ -52,7 +53,8 @@ class RandomResizedCrop(nn.Module):
         interpolation: bilinear or bicubic.
         antialias: widen the kernel where the box is larger than the view; false: TensorFlow's default, and BYOL's.
         misfit: a box that does not fit into the image: ``redraw``, ten times, then the largest central one; or
-            ``clamp``: the first is cut to the sides of the image (BYOL, deepmind-research byol/utils/dataset.py).
+            ``clamp``: the first is cut to the sides of the image (BYOL, deepmind-research byol/utils/dataset.py). Or
+            ``bounded``: the height is drawn so that the box fits, and ratios uniformly (TensorFlow's, SimCLR).
     """
 
     crops = True
@@ -68,6 +70,7 @@ class RandomResizedCrop(nn.Module):
         self.ratio = interval("ratio", ratio, low=1e-6)
         self.interpolation = check_interpolation(interpolation)
         self.antialias = antialias
+        self.misfit = misfit
         self.clamps = misfit == "clamp"
 
     @full_precision
@@ -98,6 +101,8 @@ class RandomResizedCrop(nn.Module):
         """``[B, 4]`` int64 boxes; float64 inside, so that devices round alike."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         numbers, place = draw.uniform("box", 1 if self.clamps else ATTEMPTS, 2), draw.uniform("place", 2)
+        if self.misfit == "bounded":
+            return bounded_boxes(numbers, place, height, width, self.scale, self.ratio)
         kernels = kernels_for(numbers)
         if kernels is not None:
             least, more = (height * width * part for part in (self.scale[0], self.scale[1] - self.scale[0]))

@@ -242,8 +242,10 @@ def _last_norm(match: re.Match[str], asked: Any) -> str | None:
 
 def _second_zero(match: re.Match[str], asked: Any) -> str | None:
     blocks = real_method(asked[2]).get_submodule(asked[1]).children()
-    convs = [[m for m in block.residual.modules() if isinstance(m, nn.Conv2d)] for block in blocks]
-    return None if not any(bool(c[1].weight.any()) for c in convs) else "a second convolution does not start at 0"
+    branches = [block.residual for block in blocks if hasattr(block, "residual")]  # the whole may have a norm alone
+    convs = [[m for m in branch.modules() if isinstance(m, nn.Conv2d)] for branch in branches]
+    zero = convs and not any(bool(c[1].weight.any()) for c in convs)
+    return None if zero else "a second convolution does not start at 0"
 
 
 def _frozen_offset(match: re.Match[str], asked: Any) -> str | None:

@@ -21,6 +21,7 @@ SCALE, RATIO = (0.5, 1.0), (0.5, 2.0)  # with which many boxes do not fit into t
 ATTEMPTS = 10  # of torchvision's rule
 WITHIN = 0.03  # of means over ROWS boxes: four deviations at least
 TORCHVISION = "attempts, then the largest central box"  # where nothing else is recorded
+TENSORFLOW = "tf.image.sample_distorted_bounding_box"  # in the note of a crop: another rule, and no antialiasing
 
 
 def _drawn(rng: np.random.Generator, attempts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +46,20 @@ def _retried() -> np.ndarray:
     found = np.stack([h[rows, first], w[rows, first]], 1)
     central = [SHAPE[0], round(SHAPE[0] * RATIO[1])]  # the image is wider than any allowed box of its height
     return np.where(fits.any(1)[:, None], found, central)
+
+
+@cache
+def _bounded() -> np.ndarray:
+    """One box after another: a ratio, then a height with which the box fits; a tenth of the image at least."""
+    rng, (height, width), found = np.random.default_rng(0), SHAPE, []
+    while len(found) < ROWS:
+        ratio = rng.uniform(*RATIO)
+        low, high = (round(math.sqrt(share * height * width / ratio)) for share in SCALE)
+        high = min(high, height, int((width + 0.5) / ratio))
+        h = rng.integers(min(low, high), high, endpoint=True)
+        if max(SCALE[0], 0.1) <= h * round(h * ratio) / (height * width) <= SCALE[1]:
+            found.append([h, round(h * ratio)])
+    return np.array(found)
 
 
 def _statistics(sides: np.ndarray) -> np.ndarray:
@@ -82,6 +97,7 @@ RULES = Grammar(
     (r"no retries", _rule(_clamped)),
     (r"no centre-crop fallback", _rule(_clamped)),
     (r"attempts, then the largest central box", _rule(_retried)),
+    (r"tf\.image\.sample_distorted_bounding_box", _rule(_bounded)),
 )
 
 

@@ -169,4 +169,5 @@ def readers_of(name: str) -> Mapping[str, Reader] | None:
 
 
 def recorded_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**IMPLIED.get(name, {}), **options}
+    other = {"rule": crops.TENSORFLOW, "antialias": False} if crops.TENSORFLOW in str(options.get("note")) else {}
+    return {**IMPLIED.get(name, {}), **other, **options}
