@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class ConfigError(Exception):
@@ -19,9 +19,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"there are: {', '.join(known)}" if known else "there are none"
 
 
-def require(key: str, got: str | None, names: Iterable[str | None]) -> None:
-    """Raise the ValueError that says what ``key`` got and what is near, unless it is one of ``names``."""
+def require(
+    key: str, got: str | None, names: Iterable[str | None], error: Callable[[str], Exception] = ValueError
+) -> None:
+    """Raise the ``error`` that says what ``key`` got and what is near, unless it is one of ``names``."""
     known = list(names)
     if got not in known:
         words = [name for name in known if name is not None]
-        raise ValueError(f"{key}={got}: {nearest(str(got), words)}{', or null' if None in known else ''}")
+        raise error(f"{key}={got}: {nearest(str(got), words)}{', or null' if None in known else ''}")

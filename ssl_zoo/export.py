@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ssl_zoo import __version__, build, runs
 from ssl_zoo.backbones.base import Backbone, backbone_of
 from ssl_zoo.backbones.towers import Towers
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.sides import height_width
 
 FILE = "<FILE>"  # stands in the lines of `load` until the name of the file is known
@@ -63,8 +63,7 @@ def export(
         ConfigError: If the checkpoint is no good, the network does not exist in that library (the message says in which
             it does), or the fresh process computes anything else; nothing is written then.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"format={format}: {nearest(format, FORMATS)}")
+    require("format", format, FORMATS, ConfigError)
     source = runs.find(run)
     method, cfg, checkpoint = build.load_method(source.file, trust)
     backbone = backbone_of(method.encoder).eval()

@@ -15,7 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from ssl_zoo.callbacks.checkpoint import CheckpointFile
 from ssl_zoo.config import divisible
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Limit, Positive, Size
 
 Precision = Literal[
@@ -41,8 +41,7 @@ def device_of(cfg: DictConfig) -> torch.device:
 def check_devices(cfg: DictConfig) -> None:
     """What only the machine can tell: the accelerator exists, has enough devices, and the batch splits over them."""
     known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
-    if cfg.trainer.accelerator not in known:
-        raise ConfigError(f"trainer.accelerator={cfg.trainer.accelerator}: {nearest(cfg.trainer.accelerator, known)}")
+    require("trainer.accelerator", cfg.trainer.accelerator, known, ConfigError)
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu: torch finds no GPU here; use trainer=cpu, or trainer=auto")
     devices = devices_of(cfg)

@@ -161,7 +161,7 @@ def test_wrong_keys_of_views_are_told_before_views_are_counted() -> None:
     views = "[{size: 32, count: two, ops: []}, {size: 32, kind: globl, ops: []}, {siez: 32, ops: []}]"
     assert message([f"augmentation.views={views}"], deep=True).splitlines() == [
         "augmentation.views.0: count is 'two', it must be a whole number of at least 1",
-        "augmentation.views.1: kind is 'globl', it must be one of global, local",
+        "augmentation.views.1: kind=globl: did you mean 'global'?",
         "augmentation.views.2: a view has no key 'siez': did you mean 'size'?",
         "augmentation.views.2: a view needs 'size'",
     ]

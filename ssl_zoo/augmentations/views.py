@@ -59,7 +59,7 @@ class ViewSpec:
         found = [f"a view has no key {key!r}: {nearest(key, known)}" for key in entry if key not in known]
         found += [f"a view needs {key!r}" for key in ("ops", "size") if key not in entry]
         if entry.get("kind", "global") not in KINDS:
-            found.append(f"kind is {entry['kind']!r}, it must be one of {', '.join(KINDS)}")
+            found.append(f"kind={entry['kind']}: {nearest(entry['kind'], KINDS)}")
         if not isinstance(entry.get("ops", []), Sequence) or isinstance(entry.get("ops"), str):
             found.append(f"ops is {entry['ops']!r}, it must be a list of operations")
         if not fits(entry.get("count", 1), Size):

@@ -25,7 +25,7 @@ from ssl_zoo.backbones.vit import (
     use_uniform_drop_path,
 )
 from ssl_zoo.backbones.weights import start_from
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, nearest, require
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import Side
 
@@ -71,7 +71,7 @@ def timm_model(
         options["img_size"] = image_size
     if "dynamic_img_size" in accepted:
         options["dynamic_img_size"] = True  # crops of several sizes in one batch
-    if _wants_small(stem, name):
+    if _wants_small(stem):
         options.update(_small_timm(kind, name, image_size, stem))
     options.update(arguments)
     net = _build(timm.create_model, name, options)
@@ -80,7 +80,7 @@ def timm_model(
         use_uniform_drop_path(net, options.get("drop_path_rate", 0.0))
     origin = Origin("timm", name, options, in_channels, stem)
     reduction = max(info["reduction"] for info in net.feature_info) if getattr(net, "feature_info", None) else 32
-    if _wants_small(stem, name) and kind is timm.models.ResNet:
+    if _wants_small(stem) and kind is timm.models.ResNet:
         use_small_stem(net, name, PADDINGS[stem])
         reduction //= 4
     embedding = options["num_classes"]
@@ -118,7 +118,7 @@ def torchvision_model(
     if in_channels != 3:
         replace_input(net, in_channels)
     reduction = getattr(net, "patch_size", 32)
-    if _wants_small(stem, name):
+    if _wants_small(stem):
         if kind is not models.ResNet:
             raise _no_small_stem(name)
         use_small_stem(net, name, PADDINGS[stem])
@@ -249,8 +249,7 @@ def vit(
     """
     choices = (("positions", positions, POSITIONS), ("start", start, STARTS))
     for key, value, known in (*choices, ("interpolation", interpolation, INTERPOLATIONS)):
-        if value not in known:
-            raise ConfigError(f"backbone.{key}={value} of {name!r}: {nearest(value, known)}")
+        require(f"backbone.{key}", value, known, ConfigError)
     if patch_size is not None:
         arguments["patch_size"] = patch_size
     backbone = timm_model(name, in_channels, image_size, stem, None, **arguments)
@@ -275,7 +274,7 @@ def convnext_tiny(
 def own_resnet(net: ResNet, origin: Origin, image_size: Side, weights: str | None) -> Backbone:
     """Wrap our :class:`ResNet`, with the stem that ``origin`` names."""
     reduction = 2 ** (net.layers + 1)
-    if _wants_small(origin.stem, origin.name):
+    if _wants_small(origin.stem):
         use_small_stem(net, origin.name, PADDINGS[origin.stem])
         reduction //= 4
     backbone = Staged(net, origin, net.out_features, image_size, min_size=reduction, classifier=("fc",))
@@ -307,9 +306,8 @@ def _build(create: Callable[..., Any], name: str, options: dict[str, Any]) -> An
         raise ConfigError(f"backbone {name!r} does not take these arguments: {options} ({error})") from error
 
 
-def _wants_small(stem: str, name: str) -> bool:
-    if stem not in STEMS:
-        raise ConfigError(f"backbone.stem={stem} of {name!r}: {nearest(stem, STEMS)}")
+def _wants_small(stem: str) -> bool:
+    require("backbone.stem", stem, STEMS, ConfigError)
     return stem in PADDINGS
 
 

@@ -14,7 +14,7 @@ from ssl_zoo.backbones.convnet import Staged
 from ssl_zoo.backbones.image import STEMS, no_padded_stem, own_resnet
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Size
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -61,8 +61,7 @@ def resnet_sk(
         raise ConfigError(f"backbone.depth={depth}: SimCLR v2's networks have {', '.join(map(str, DEPTHS))} layers")
     if width < 1:
         raise ConfigError(f"backbone.width={width}: wanted a factor of every width, 1, 2 or 3 (not channels)")
-    if stem not in STEMS:
-        raise ConfigError(f"backbone.stem={stem} of 'resnet_sk': {nearest(stem, STEMS)}")
+    require("backbone.stem", stem, STEMS, ConfigError)
     arguments: dict[str, Any] = {"in_channels": in_channels, "image_size": image_size, "stem": stem}
     arguments |= {"depth": depth, "width": width, "selective": selective}
     origin = Origin("ssl_zoo", f"{__name__}.resnet_sk", arguments, in_channels, stem)

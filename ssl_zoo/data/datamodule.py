@@ -23,7 +23,7 @@ from ssl_zoo.data.pseudo import PseudoLabels
 from ssl_zoo.data.sampler import Groups, Mixture, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import Side, height_width, plain_side
 
@@ -96,8 +96,7 @@ class DataModule(pl.LightningDataModule):
         self.epoch_steps = epoch_steps
         self.workers = workers
         self.where = augmentation.get("where", "auto")
-        if self.where not in PLACES:
-            raise ConfigError(f"augmentation.where={self.where}: {nearest(self.where, PLACES)}")
+        require("augmentation.where", self.where, PLACES, ConfigError)
         auto_workers(workers, True, 1, 1)
         self._root = root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))
         stored = image_size if stored_size is None else stored_size

@@ -26,7 +26,7 @@ from ssl_zoo.data.decoders import auto_workers, stream
 from ssl_zoo.data.pack_writer import Row, Writer
 from ssl_zoo.data.packed import DATA
 from ssl_zoo.data.source import DamagedFile, Source, Splits
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, nearest, require
 
 ENCODINGS = ("decoded", "original", "jpeg")
 QUALITY = 95
@@ -78,8 +78,7 @@ class Options:
                 f"chunk={self.chunk}: a store keeps image files as they are; leave encoding, size and quality out, or "
                 "pack with them into one file first and that file (data=packed) into a store"
             )
-        if self.encoding not in ENCODINGS:
-            raise ConfigError(f"encoding={self.encoding}: {nearest(self.encoding, ENCODINGS)}")
+        require("encoding", self.encoding, ENCODINGS, ConfigError)
         if self.size is not None and (self.encoding == "original" or self.size < 1):
             raise ConfigError(f"size={self.size}: wanted at least 1 pixel, and encoding=jpeg or decoded to resize with")
         if self.quality is not None and (self.encoding != "jpeg" or not 1 <= self.quality <= 100):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.errors import ConfigError
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.clustering import SPLITS, agreement
 from ssl_zoo.features import extract, labelled
@@ -39,8 +39,7 @@ def evaluate(judged: Judged, split: str = "both") -> dict[str, Any]:
             f"protocol=assignment: {type(method).__name__} assigns no clusters by itself (mice does); "
             "protocol=clustering finds clusters in the features of any method"
         )
-    if split not in SPLITS:
-        raise ConfigError(f"protocol.split={split}: wanted one of {', '.join(SPLITS)}")
+    require("protocol.split", split, SPLITS, ConfigError)
     parts = dict(zip(("train", "test"), loaders(judged.datamodule, validated=split == "test"), strict=True))
     both = [name for name, part in parts.items() if part is not None]  # data.source.split=train+test leaves no test
     names = both if split == "both" else [split]

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.features import Features, labelled
 from ssl_zoo.modules.kmeans import kmeans
 from ssl_zoo.ranges import Size
@@ -65,8 +65,7 @@ def evaluate(
     Raises:
         ConfigError: On an unknown split, no seed, or more clusters than samples.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"protocol.split={split}: {nearest(split, SPLITS)}")
+    require("protocol.split", split, SPLITS, ConfigError)
     if not seeds:
         raise ConfigError("protocol.seeds is empty; wanted one seed or more, for example [0, 1, 2]")
     parts = {"test": [test], "train": [train], "both": [train, test]}[split]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.errors import ConfigError, nearest
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.features import Features
 
 BLOCK = 2**23  # similarities sorted at a time
@@ -92,8 +92,7 @@ def evaluate(
     Raises:
         ConfigError: On an unknown gallery, a rank below 1, or a file of cameras that does not fit.
     """
-    if gallery not in GALLERIES:
-        raise ConfigError(f"protocol.gallery={gallery}: {nearest(gallery, GALLERIES)}")
+    require("protocol.gallery", gallery, GALLERIES, ConfigError)
     if not ranks or min(ranks) < 1:
         raise ConfigError(f"protocol.ranks={list(ranks)}: wanted whole numbers from 1 on, for example [1, 5, 10]")
     x, labels = test.features.to(device), test.labels.to(device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.losses.chunked import log_sum_exp
+from ssl_zoo.losses.offsets import check_inside
 from ssl_zoo.losses.precision import full_precision
 
 
@@ -126,9 +127,7 @@ class _Both:
 
     def __init__(self, a: Tensor, b: Tensor, keys_a: Tensor, keys_b: Tensor, offset: int, name: str) -> None:
         n = len(keys_a)
-        if not 0 <= offset <= n - len(a):
-            rows = f"rows {offset} to {offset + len(a)}"
-            raise ValueError(f"{name}: {rows} do not lie inside {n} keys; offset is rank * B")
+        check_inside(name, offset, len(a), n, "keys")
         self.anchors = torch.cat([a, b])  # [2B, D]
         # One process: the anchors are the keys, and the same tensor says so to log_sum_exp.
         self.keys = self.anchors if keys_a is a and keys_b is b else torch.cat([keys_a, keys_b])  # [2N, D]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_zoo.losses.chunked import DENSE, log_sum_exp
 from ssl_zoo.losses.contrastive import info_nce
+from ssl_zoo.losses.offsets import check_inside
 from ssl_zoo.losses.precision import full_precision
 
 
@@ -32,9 +33,7 @@ def in_batch_info_nce(q: Tensor, keys: Tensor, offset: int, temperature: float, 
     Raises:
         ValueError: If the local rows do not lie inside the keys.
     """
-    if not 0 <= offset <= len(keys) - len(q):
-        rows = f"rows {offset} to {offset + len(q)}"
-        raise ValueError(f"in_batch_info_nce: {rows} do not lie inside {len(keys)} keys; offset is rank * B")
+    check_inside("in_batch_info_nce", offset, len(q), len(keys), "keys")
     keys = keys.detach()
     if chunk is None and len(q) * len(keys) <= DENSE:  # the authors' order of operations, to the last bit
         target = torch.arange(offset, offset + len(q), device=q.device)

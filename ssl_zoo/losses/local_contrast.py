@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.losses.offsets import check_inside
 from ssl_zoo.losses.precision import full_precision
 
 
@@ -40,9 +41,7 @@ def local_nce(
         ValueError: If the local images do not lie inside the targets, or there is no other image.
     """
     images = len(targets)
-    if not 0 <= offset <= images - len(source):
-        rows = f"rows {offset} to {offset + len(source)}"
-        raise ValueError(f"local_nce: {rows} do not lie inside {images} targets; offset is rank * B")
+    check_inside("local_nce", offset, len(source), images, "targets")
     if images < 2:
         raise ValueError("local_nce: the negatives are the other images of the batch; got 1 image, wanted 2 or more")
     scores = torch.einsum("bd,ndl->bnl", source, targets) / math.sqrt(source.shape[1])       # [B, N, L]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.losses.offsets import check_inside
 from ssl_zoo.losses.precision import full_precision
 
 
@@ -32,9 +33,7 @@ def proto_nce(
     Raises:
         ValueError: If the local rows do not lie inside the positives.
     """
-    if not 0 <= offset <= len(positives) - len(q):
-        rows = f"rows {offset} to {offset + len(q)}"
-        raise ValueError(f"proto_nce: {rows} do not lie inside {len(positives)} positives; offset is rank * B")
+    check_inside("proto_nce", offset, len(q), len(positives), "positives")
     columns = torch.cat([positives, negatives])  # [N + r]
     logits = q @ prototypes[columns].detach().T / concentration[columns]  # [B, N + r]
     return F.cross_entropy(logits, torch.arange(offset, offset + len(q), device=q.device))

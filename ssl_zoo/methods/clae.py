@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.losses.mixed_targets import n_pair
 from ssl_zoo.losses.spread import instance_spread
@@ -80,8 +80,7 @@ class CLAE(Method):
         grad_cache: Size = 1,
     ) -> None:
         super().__init__(backbone, optimizer)
-        if base not in BASES:
-            raise ValueError(f"method.base={base!r} is unknown; {nearest(base, BASES)}")
+        require("method.base", base, BASES)
         self.projector = projector(backbone.out_features)
         self.adversarial = DualNorm(self.student, adversarial_momentum)
         self.contrast = BASES[base]

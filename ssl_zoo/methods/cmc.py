@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.towers import Towers
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.bank_contrast import BankContrast, Contrast, candidates
 from ssl_zoo.modules.heads import Head
@@ -39,8 +39,7 @@ class Projectors(nn.Module):
 
 def directions(views: int, graph: Graph) -> list[tuple[int, int]]:
     """(view of the query, view of the keys) of all terms: both ways along the edges of the graph (Sec. 3.2)."""
-    if graph not in ("core", "full"):
-        raise ValueError(f"graph={graph}: {nearest(graph, ('core', 'full'))}")
+    require("graph", graph, get_args(Graph))
     edges = [(i, j) for i in range(views) for j in range(i + 1, views) if graph == "full" or i == 0]
     return [*edges, *((j, i) for i, j in edges)]
 

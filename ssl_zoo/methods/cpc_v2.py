@@ -13,7 +13,7 @@ from ssl_zoo.backbones.apply import tiled
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.losses.predictive_coding import rows_below
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
@@ -60,8 +60,7 @@ class CPCv2(Method):
         weighting: Literal["nested", "equal"] = "nested",
     ) -> None:
         super().__init__(backbone, optimizer)
-        if weighting not in ("nested", "equal"):
-            raise ValueError(f"method.weighting={weighting}: {nearest(weighting, ('nested', 'equal'))}")
+        require("method.weighting", weighting, ("nested", "equal"))
         size = data_info.side
         self.side = max(round(patch * size), 1)
         rows = (size - self.side) // max(self.side // 2, 1) + 1

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import gather, sum_over_ranks, world_size
+from ssl_zoo.distributed import gather, mean_of_chosen
 from ssl_zoo.losses.distillation import softened_kl
-from ssl_zoo.losses.precision import full_precision
+from ssl_zoo.losses.self_training import cross_entropy_rows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.bank_contrast import BankContrast
 from ssl_zoo.modules.class_sampler import ClassSampler, Pairing
@@ -89,6 +89,7 @@ class CRD(Method):
         self.sampler.learn(self.trainer.datamodule.train_labels)  # type: ignore[attr-defined]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.label is not None  # needs_labels
         h = self.backbone(batch.views[0])                                            # [B, F]
         t, t_logits = self.teacher(batch.views[0])                                   # [B, F_t], [B, C], no grad
         logits = self.classifier(h)                                                  # [B, C]
@@ -100,16 +101,9 @@ class CRD(Method):
         index = gather(batch.index)
         self.bank_student.update(index, gather(s.detach()))
         self.bank_teacher.update(index, gather(r.detach()))
-        terms = {"ce": _cross_entropy(logits, batch.label), "crd": of_student + of_teacher}
+        ce = mean_of_chosen(cross_entropy_rows(logits, batch.label), batch.label != -1)
+        terms = {"ce": ce, "crd": of_student + of_teacher}
         if t_logits is not None:
             terms["kd"] = softened_kl(logits, t_logits, self.kd_temperature)
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return {"loss": loss, "features": h, **terms}
-
-
-def _cross_entropy(logits: Tensor, label: Tensor | None) -> Tensor:
-    """Mean over the labelled rows of all processes."""
-    assert label is not None  # needs_labels
-    losses = full_precision(F.cross_entropy)(logits, label, ignore_index=-1, reduction="sum")
-    labelled = sum_over_ranks((label != -1).sum().to(losses.dtype)).clamp_min(1)
-    return losses * world_size() / labelled

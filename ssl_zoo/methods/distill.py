@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import sum_over_ranks, world_size
+from ssl_zoo.distributed import mean_of_chosen
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.distillation import softened_cross_entropy
 from ssl_zoo.losses.self_training import cross_entropy_rows
@@ -68,7 +68,6 @@ class Distill(Method):
         loss = distillation = softened_cross_entropy(logits, wanted, self.temperature)
         if self.labelled and batch.label is not None:
             losses = cross_entropy_rows(logits, batch.label)                         # [B], 0 without a label
-            count = sum_over_ranks((batch.label != -1).sum().to(losses.dtype)).clamp_min(1)
-            named = losses.sum() * world_size() / count                              # mean over all processes' labels
+            named = mean_of_chosen(losses, batch.label != -1)                        # of all processes
             loss = (1 - self.labelled) * distillation + self.labelled * named
         return {"loss": loss, "features": h, "distillation": distillation}

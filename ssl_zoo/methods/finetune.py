@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import sum_over_ranks, world_size
-from ssl_zoo.errors import nearest
+from ssl_zoo.distributed import mean_of_chosen
+from ssl_zoo.errors import require
 from ssl_zoo.losses.self_training import cross_entropy_rows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head, first_layers
@@ -56,8 +56,7 @@ class FineTune(Method):
         super().__init__(backbone, optimizer)
         if data_info.classes is None:
             raise ValueError("fine-tuning needs labels and the data has none; choose a labelled data set")
-        if init not in INITS:
-            raise ValueError(f"init={init!r} of the classifier is unknown; {nearest(init, INITS)}")
+        require("init", init, INITS)
         if head_layers and projector is None:
             raise ValueError(f"head_layers={head_layers}: the pre-trained method has no projector; wanted 0")
         kept = first_layers(projector(backbone.out_features), head_layers) if projector else nn.Sequential()
@@ -87,9 +86,9 @@ class FineTune(Method):
         h = self.backbone(batch.views[0])                                            # [B, F]
         logits = self.classifier(h)                                                  # [B, C]
         losses = cross_entropy_rows(logits, batch.label, self.label_smoothing)       # [B], 0 without a label
-        right = (logits.detach().argmax(1) == batch.label).to(losses.dtype).sum()
-        share = world_size() / sum_over_ranks((batch.label != -1).sum().to(losses.dtype)).clamp_min(1)
-        return {"loss": losses.sum() * share, "features": h, "accuracy": right * share}
+        right = (logits.detach().argmax(1) == batch.label).to(losses.dtype)          # [B]
+        loss, accuracy = (mean_of_chosen(x, batch.label != -1) for x in (losses, right))
+        return {"loss": loss, "features": h, "accuracy": accuracy}
 
     @torch.no_grad()
     def logits(self, view: Tensor) -> Tensor:

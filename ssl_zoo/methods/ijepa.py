@@ -12,7 +12,7 @@ from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.device import to_device
 from ssl_zoo.distributed import own_rows, world_size
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.losses.latent import latent_regression, latent_targets
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.ema import EMA, TeacherEvaluated
@@ -54,8 +54,7 @@ class IJEPA(TeacherEvaluated, Method):
         momentum: Share | Schedule = Linear(0.996, 1.0),  # noqa: B008  (frozen dataclass)
     ) -> None:
         super().__init__(backbone, optimizer)
-        if form not in FORMS:
-            raise ValueError(f"method.form={form!r}: {nearest(form, FORMS)}")
+        require("method.form", form, FORMS)
         side = data_info.side // backbone.size_step
         masks.check((side, side))
         self.masks = masks

@@ -12,6 +12,7 @@ from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
+from ssl_zoo.errors import require
 from ssl_zoo.losses.supervised import sup_con, sup_con_inside
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.grad_cache import in_chunks
@@ -56,8 +57,7 @@ class SupCon(Method):
         views_together: bool | None = None,
     ) -> None:
         super().__init__(backbone, optimizer)
-        if mode not in MODES:
-            raise ValueError(f"method.mode={mode!r} is unknown; wanted one of {', '.join(MODES)}")
+        require("method.mode", mode, MODES)
         self.projector = projector(backbone.out_features)
         self.temperature = temperature
         self.base_temperature = base_temperature

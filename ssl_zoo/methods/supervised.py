@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import sum_over_ranks, world_size
-from ssl_zoo.losses.precision import full_precision
+from ssl_zoo.distributed import mean_of_chosen
+from ssl_zoo.losses.self_training import cross_entropy_rows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Rate
@@ -41,13 +41,6 @@ class Supervised(Method):
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         assert batch.label is not None  # needs_labels
         h = [self.backbone(view) for view in batch.views]                            # V x [B, F]
-        losses = [_cross_entropy(self.classifier(x), batch.label, self.label_smoothing) for x in h]  # V x [B]
+        losses = [cross_entropy_rows(self.classifier(x), batch.label, self.label_smoothing) for x in h]  # V x [B]
         loss = torch.stack(losses).mean(0)                                           # [B], 0 without a label
-        labelled = sum_over_ranks((batch.label != -1).sum().to(loss.dtype)).clamp_min(1)
-        # Divided by the global count: a rank with fewer labels must not weigh its own more.
-        return {"loss": loss.sum() * world_size() / labelled, "features": h[0]}
-
-
-@full_precision
-def _cross_entropy(logits: Tensor, label: Tensor, smoothing: float) -> Tensor:
-    return nn.functional.cross_entropy(logits, label, ignore_index=-1, label_smoothing=smoothing, reduction="none")
+        return {"loss": mean_of_chosen(loss, batch.label != -1), "features": h[0]}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.distributed import mean_over_ranks
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.losses.nce import nce, picked_scores, sampled_softmax
 from ssl_zoo.modules.float32 import Float32State
 
@@ -46,8 +46,7 @@ class BankContrast(Float32State):
 
     def __init__(self, loss: Contrast, temperature: float, samples: int) -> None:
         super().__init__()
-        if loss not in CONTRASTS:
-            raise ValueError(f"loss={loss}: {nearest(loss, CONTRASTS)}")
+        require("loss", loss, CONTRASTS)
         self.loss = loss
         self.temperature = temperature
         self.samples = samples

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 
 Pairing = Literal["exact", "relax"]
 BITS = 31  # of a drawn integer
@@ -34,8 +34,7 @@ class ClassSampler(nn.Module):
 
     def __init__(self, samples: int, negatives: int, positive: Pairing = "exact", distinct: bool = True) -> None:
         super().__init__()
-        if positive not in ("exact", "relax"):
-            raise ValueError(f"positive={positive}: {nearest(positive, ('exact', 'relax'))}")
+        require("positive", positive, get_args(Pairing))
         self.samples = samples
         self.negatives = negatives
         self.positive = positive

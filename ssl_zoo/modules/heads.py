@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.ranges import Positive
 
 Norm = Literal["none", "batch", "batch_no_offset", "batch_no_affine", "layer"]
@@ -89,8 +89,7 @@ class MLP(nn.Sequential):
             ("activation", activation, ACTIVATIONS),
             ("last_bias", str(last_bias).lower(), ("true", "false", "frozen")),
         ):
-            if name not in known:
-                raise ValueError(f"MLP: {kind}={name!r} is unknown; {nearest(name, known)}")
+            require(f"MLP: {kind}", name, known)
         widths = [in_features if width == -1 else width for width in (*hidden, out_features)]
         if min(widths) < 1:
             raise ValueError(f"MLP: widths must be positive, or -1 for the input's; got {[*hidden, out_features]}")

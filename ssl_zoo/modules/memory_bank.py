@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.modules.queue import Staged
 
 BankType = Literal["float32", "float16", "bfloat16"]
@@ -24,8 +24,7 @@ def bank_bytes(samples: int, dim: int, dtype: BankType = "float32") -> int:
 
 
 def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise ValueError(f"bank_dtype={name}: {nearest(name, DTYPES)}")
+    require("bank_dtype", name, DTYPES)
     return DTYPES[name]
 
 
@@ -69,8 +68,7 @@ class MemoryBank(Staged):
                              "it needs data of known size")
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"bank_momentum={momentum}: wanted the weight of the old row, 0 to 1")
-        if start not in STARTS:
-            raise ValueError(f"start={start}: {nearest(start, STARTS)}")
+        require("start", start, STARTS)
         self.momentum = momentum
         # Own generator: building a bank must not change the networks that are initialised after it.
         generator = torch.Generator().manual_seed(seed)

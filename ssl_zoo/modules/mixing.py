@@ -13,7 +13,7 @@ from torch import Tensor
 from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, own_rows, rank, world_size
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.ranges import Count
 
 KINDS = ("imixup", "icutmix", "none")
@@ -123,8 +123,7 @@ class Mixer:
 
     def __post_init__(self) -> None:
         for name, got, known in (("kind", self.kind, KINDS), ("scope", self.scope, SCOPES)):
-            if got not in known:
-                raise ValueError(f"method.mixer.{name}={got!r} is unknown; {nearest(got, known)}")
+            require(f"method.mixer.{name}", got, known)
         if self.alpha <= 0 or self.inputmix < 0:
             raise ValueError(
                 f"method.mixer: alpha={self.alpha} and inputmix={self.inputmix}; wanted more than 0, and 0 or more"

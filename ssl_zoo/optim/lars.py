@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 
 BUFFERS = ("scaled", "step", "raw")
 
@@ -43,8 +43,7 @@ class LARS(Optimizer):
         buffer: str = "scaled",
         nesterov: bool = False,
     ) -> None:
-        if buffer not in BUFFERS:
-            raise ValueError(f"buffer={buffer!r} of LARS is unknown; {nearest(buffer, BUFFERS)}")
+        require("buffer", buffer, BUFFERS)
         if nesterov and buffer == "scaled":
             raise ValueError("nesterov of LARS needs buffer=step or buffer=raw (SimCLR's), got buffer=scaled")
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}

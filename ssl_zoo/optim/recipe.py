@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.optim.layer_decay import layer_scales
 from ssl_zoo.optim.schedules import Progress, capped_warmup, value
 from ssl_zoo.signatures import argument_problems
@@ -33,8 +33,7 @@ OTHERS = ("name", "lr_factor", "frozen_until")
 
 def lr_multiplier(lr_scale: str, batch_size: int) -> float:
     """Factor of every learning rate for ``batch_size`` samples per step over all devices."""
-    if lr_scale not in LR_SCALES:
-        raise ValueError(f"optimizer.lr_scale={lr_scale!r} is unknown; {nearest(lr_scale, LR_SCALES)}")
+    require("optimizer.lr_scale", lr_scale, LR_SCALES)
     return LR_SCALES[lr_scale](batch_size)
 
 

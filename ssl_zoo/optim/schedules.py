@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ssl_zoo.errors import nearest
+from ssl_zoo.errors import require
 from ssl_zoo.ranges import Count, NonNegative, Positive, Share
 
 Self_ = TypeVar("Self_", bound="_Rates")
@@ -232,8 +232,7 @@ class _Ramp(_Clock):
     style: str = "fraction"
 
     def __post_init__(self) -> None:
-        if self.style not in STYLES:
-            raise ValueError(f"style {self.style!r} of a warm-up is unknown; {nearest(self.style, STYLES)}")
+        require("style", self.style, STYLES)
         if self.warmup_epochs < 0 or (self.warmup_steps or 0) < 0:
             raise ValueError(f"a warm-up cannot be negative: epochs {self.warmup_epochs}, steps {self.warmup_steps}")
 

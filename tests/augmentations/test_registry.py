@@ -36,7 +36,7 @@ def test_a_second_operation_of_a_name_is_an_error():
     ({"image/random_resized_crop": {"scale": [0.5, 0.1]}},
      "image/random_resized_crop: scale is [0.5, 0.1], it must be [low, high] with 0 <= low <= high <= inf"),
     ({"image/random_resized_crop": {"interpolation": "nearest"}},
-     "image/random_resized_crop: interpolation is 'nearest', it must be one of bilinear, bicubic"),
+     "image/random_resized_crop: interpolation=nearest: there are: bicubic, bilinear"),
     ({"image/color_jitter": {"hue": 0.6}},
      "image/color_jitter: hue is [-0.6, 0.6], it must be [low, high] with -0.5 <= low <= high <= 0.5"),
     ({"image/gaussian_blur": {"kernel": 4}},

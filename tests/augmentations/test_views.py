@@ -123,7 +123,7 @@ def test_one_channel_works_without_colour_and_is_refused_with_it():
     ([], None, "augmentation.views is empty"),
     ([{"ops": [], "size": 32, "cuont": 2}], None, "a view has no key 'cuont': did you mean 'count'?"),
     ([{"ops": []}], None, "a view needs 'size'"),
-    ([{"ops": [], "size": 32, "kind": "lokal"}], None, "kind is 'lokal', it must be one of global, local"),
+    ([{"ops": [], "size": 32, "kind": "lokal"}], None, "kind=lokal: did you mean 'local'"),
     ([{"ops": [], "size": 32, "count": 0}], None, "count is 0, it must be a whole number of at least 1"),
     ([{"ops": [{"image/flp": {}}], "size": 32}], None,
      "no augmentation is called 'image/flp': did you mean 'image/flip'?"),

@@ -204,7 +204,7 @@ def test_wrong_names_offer_the_nearest():
         image.timm_model("resnet-50")
     with pytest.raises(ConfigError, match="torchvision has no such network; did you mean 'resnet101'"):
         image.torchvision_model("resnet_101")
-    with pytest.raises(ConfigError, match=r"backbone.stem=smal of 'resnet18': did you mean 'small'\?"):
+    with pytest.raises(ConfigError, match=r"backbone.stem=smal: did you mean 'small'\?"):
         image.resnet18(stem="smal")
 
 

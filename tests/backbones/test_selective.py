@@ -41,7 +41,7 @@ def test_a_selective_kernel_has_at_least_32_inner_channels():
     [
         ({"depth": 34}, "backbone.depth=34: SimCLR v2's networks have 50, 101, 152 layers"),
         ({"width": 0}, "backbone.width=0: wanted a factor of every width"),
-        ({"stem": "smal"}, "backbone.stem=smal of 'resnet_sk': did you mean 'small'"),
+        ({"stem": "smal"}, "backbone.stem=smal: did you mean 'small'"),
         ({"image_size": 16}, "wanted at least 32 x 32"),
     ],
 )

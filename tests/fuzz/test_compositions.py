@@ -39,6 +39,10 @@ EXTRAS = (
     "data.source.labels=none", "+trainer.clip={mode: global, value: 1.0}", "seed=123456789",
 )  # fmt: skip
 SCALES = ("small", "large")
+NARROW = {
+    "embed_dim": 16, "depth": 2, "num_heads": 2, "width": 8, "depths": [1, 1, 1, 1], "ndf": 8, "n_rkhs": 32,
+    "n_depth": 1,
+}  # fmt: skip
 # Which no setting makes narrower.
 HEAVY = ("resnet50", "resnet50x2", "resnet50_gn_ws", "resnet50_same", "resnet_sk", "convnext_tiny")
 
@@ -90,7 +94,7 @@ def narrow(cfg: Any) -> None:
     helpers._narrow(cfg.method)
     cfg.batch_norm.group = cfg.batch_norm.group and 4
     for node in (cfg.backbone, cfg.method.get("backbone")):
-        for key, value in {"embed_dim": 16, "depth": 2, "num_heads": 2, "width": 8}.items():
+        for key, value in NARROW.items():
             if node is not None and key in node:
                 node[key] = value
         if node is not None and node._target_.endswith(("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")):

@@ -94,7 +94,7 @@ def test_hidden_patches_by_hand():
     [
         (lambda: RatioMasks([0.3], [0.2, 0.1]), "spreads has 2 numbers, wanted one for each of ratios, 1"),
         (lambda: RatioMasks([0.1], [0.2]), r"ratios \[0.1\] with spreads \[0.2\] leave \[0, 1\]"),
-        (lambda: RatioMasks(shape="blocks"), "shape='blocks' is unknown; it is 'block' or 'random'"),
+        (lambda: RatioMasks(shape="blocks"), "masks.shape=blocks: did you mean 'block'"),
         (lambda: StratifiedMasks(1.5), r"share=1.5 and ratios=\[0.1, 0.5\] must lie in \[0, 1\]"),
     ],
 )

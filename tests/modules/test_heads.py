@@ -76,10 +76,10 @@ def test_two_layers_by_hand():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "batsh"}, "norm='batsh' is unknown; did you mean 'batch'?"),
-        ({"last_norm": "batch_no_afine"}, "last_norm='batch_no_afine' is unknown; did you mean 'batch_no_affine'?"),
-        ({"activation": "relu6"}, "activation='relu6' is unknown; did you mean 'relu'?"),
-        ({"last_bias": "frosen"}, "last_bias='frosen' is unknown; did you mean 'frozen'?"),
+        ({"norm": "batsh"}, "norm=batsh: did you mean 'batch'?"),
+        ({"last_norm": "batch_no_afine"}, "last_norm=batch_no_afine: did you mean 'batch_no_affine'?"),
+        ({"activation": "relu6"}, "activation=relu6: did you mean 'relu'?"),
+        ({"last_bias": "frosen"}, "last_bias=frosen: did you mean 'frozen'?"),
         ({"hidden": [4, 0]}, "widths must be positive, or -1 for the input's; got [4, 0, 3]"),
     ],
 )

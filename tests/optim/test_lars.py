@@ -117,7 +117,7 @@ def test_trust_is_the_same_for_any_scale_of_the_gradient():
 
 
 def test_unknown_options_are_told():
-    with pytest.raises(ValueError, match="buffer='steps' of LARS is unknown; did you mean 'step'"):
+    with pytest.raises(ValueError, match="buffer=steps: did you mean 'step'"):
         LARS([tensor(1.0)], lr=1.0, buffer="steps")
     with pytest.raises(ValueError, match="nesterov of LARS needs buffer=step or buffer=raw"):
         LARS([tensor(1.0)], lr=1.0, nesterov=True)

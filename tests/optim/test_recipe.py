@@ -134,7 +134,7 @@ def test_rates_scale_with_the_batch(kind, factor):
 
 
 def test_unknown_scale_names_the_nearest():
-    with pytest.raises(ValueError, match="optimizer.lr_scale='linear' is unknown; did you mean 'linear256'"):
+    with pytest.raises(ValueError, match="optimizer.lr_scale=linear: did you mean 'linear256'"):
         OptimizerRecipe(SGD, {"lr": 1.0}, lr_scale="linear")
 
 

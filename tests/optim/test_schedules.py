@@ -127,7 +127,7 @@ def test_warmup_runs_to_what_follows():
 
 
 def test_unknown_style_names_the_nearest():
-    with pytest.raises(ValueError, match="style 'linspac' of a warm-up is unknown; did you mean 'linspace'"):
+    with pytest.raises(ValueError, match="style=linspac: did you mean 'linspace'"):
         WarmupCosine(1.0, style="linspac")
     with pytest.raises(ValueError, match="a warm-up cannot be negative: epochs -1"):
         WarmupCosine(1.0, warmup_epochs=-1)

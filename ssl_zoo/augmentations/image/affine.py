@@ -13,14 +13,14 @@ from ssl_zoo.augmentations.image.common import full_precision, per_channel
 from ssl_zoo.augmentations.image.geometry import interval
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
+from ssl_zoo.errors import require
 
 SAMPLINGS = ("nearest", "bilinear")
 
 
 def check_sampling(interpolation: str) -> str:
     """Return ``interpolation`` if it is one of nearest and bilinear."""
-    if interpolation not in SAMPLINGS:
-        raise ValueError(f"interpolation is {interpolation!r}, it must be one of {', '.join(SAMPLINGS)}")
+    require("interpolation", interpolation, SAMPLINGS)
     return interpolation
 
 

@@ -14,6 +14,7 @@ from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.geometry import interval, probability
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
+from ssl_zoo.errors import require
 
 NEGLIGIBLE = 1e-8   # share of a pixel that no float32 in [0, 1] shows
 PADDINGS = {"reflect": "reflect", "zeros": "constant"}   # and what torch calls them
@@ -40,8 +41,7 @@ class GaussianBlur(nn.Module):
         super().__init__()
         if sigma_shared_by < 1:
             raise ValueError(f"sigma_shared_by is {sigma_shared_by}, it must be a number of samples, at least 1")
-        if padding not in PADDINGS:
-            raise ValueError(f"padding is {padding!r}, it must be one of {', '.join(PADDINGS)}")
+        require("padding", padding, PADDINGS)
         taps = max(size // 10 // 2, 1) * 2 + 1 if kernel == "auto" else kernel
         if not isinstance(taps, int) or taps < 1 or taps % 2 == 0 or taps > 2 * size - 1:
             raise ValueError(f"kernel is {kernel!r}, it must be auto or an odd number of at most {2 * size - 1} taps "

@@ -19,6 +19,7 @@ from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.sampling import check_interpolation, resample, resampling_matrix, resize
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
+from ssl_zoo.errors import require
 from ssl_zoo.sides import Side, height_width
 
 ATTEMPTS = 10   # torchvision's RandomResizedCrop gives up after ten boxes that do not fit
@@ -63,8 +64,7 @@ class RandomResizedCrop(nn.Module):
     def __init__(self, size: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3),
                  interpolation: str = "bilinear", antialias: bool = True, misfit: str = "redraw"):
         super().__init__()
-        if misfit not in MISFITS:
-            raise ValueError(f"misfit is {misfit!r}, it must be one of {', '.join(MISFITS)}")
+        require("misfit", misfit, MISFITS)
         self.size = size
         self.scale = interval("scale", scale)
         self.ratio = interval("ratio", ratio, low=1e-6)

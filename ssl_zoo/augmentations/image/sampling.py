@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.errors import require
+
 
 def check_interpolation(interpolation: str) -> str:
     """Return ``interpolation`` if it is one of bilinear and bicubic."""
-    if interpolation not in _KERNELS:
-        raise ValueError(f"interpolation is {interpolation!r}, it must be one of {', '.join(_KERNELS)}")
+    require("interpolation", interpolation, _KERNELS)
     return interpolation
 
 

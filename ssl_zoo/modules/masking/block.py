@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.rng import BatchRNG, Draw
 from ssl_zoo.distributed import rank, world_size
+from ssl_zoo.errors import require
 from ssl_zoo.ranges import NonNegative, Positive, Share
 
 ASPECTS = (0.3, 1 / 0.3)  # height to width of a block, uniform in the logarithm
@@ -139,8 +140,7 @@ class RatioMasks:
             raise ValueError(f"masks: ratios {list(ratios)} with spreads {list(spreads)} leave [0, 1]")
         if len(aspect_ratio) != 2 or aspect_ratio[0] > aspect_ratio[1]:
             raise ValueError(f"masks.aspect_ratio={list(aspect_ratio)} is no range; wanted [lowest, highest]")
-        if shape not in ("block", "random"):
-            raise ValueError(f"masks.shape={shape!r} is unknown; it is 'block' or 'random'")
+        require("masks.shape", shape, ("block", "random"))
         self.ratios = list(ratios)
         self.spreads = list(spreads)
         self.shape = shape
