@@ -63,7 +63,7 @@ def test_affine_of_nothing_changes_nothing():
     ({"image/random_rotation": {"degrees": -3}}, "degrees is -3, one number must not be negative; write [low, high]"),
     ({"image/random_rotation": {"degrees": [9, 3]}}, "degrees is [9, 3], it must be [low, high] with"),
     ({"image/random_rotation": {"degrees": 9, "interpolation": "bicubic"}},
-     "interpolation=bicubic: did you mean 'bilinear'"),
+     "interpolation=bicubic: there are: bilinear, nearest"),
     ({"image/random_affine": {"translate": [0.1, 1.1]}},
      "translate is [0.1, 1.1], it must be two shares in [0, 1]: across and down"),
 ])
