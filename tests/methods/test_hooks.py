@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from ssl_zoo import methods
 from ssl_zoo.methods.base import Method
 
-WRITTEN = {"__init__", "training_loss", "before_step", "after_step", "encoder", "embed"}  # what a method is made of
+# What a method is made of.
+WRITTEN = {"__init__", "training_loss", "before_step", "after_step", "encoder", "embed", "share_problem"}
 
 
 def subclasses(of: type) -> Iterator[type]:

@@ -65,7 +65,7 @@ def test_random_patches_instead_of_blocks():
     ("given", "message"),
     [
         ("method.masks.min_keep=20", "masks.min_keep=20: a block of"),
-        ("method.form=l1", "method.form='l1': there are: l2, smooth_l1"),
+        ("method.form=l1", "method.form=l1: there are: l2, smooth_l1"),
         ("backbone=resnet8", "IJEPA needs a vision transformer: backbone 'resnet8' has no tokens"),
     ],
 )
