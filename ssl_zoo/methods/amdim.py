@@ -29,13 +29,11 @@ class AMDIM(Method):
     Any network with maps or tokens serves: its maps are averaged down to ``grids``, and a block that ends in a batch
     norm stands behind every level. The authors' encoder (``backbone=amdim_encoder``) has maps of 5 x 5 and 7 x 7 and
     compares the whole as it is, but for a last batch norm (``whole``). What is evaluated is the backbone.
-
     YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself (from memory: its code is not public).
 
     Args:
         block, whole: Called with the width of a level: into the common space; ``whole`` for level 0 (None: ``block``).
-        layers: Of the backbone, counted from the end: -1 is the last.
-        grids: Largest side of the map of each layer; null: as it is.
+        layers, grids: Of the backbone, counted from the end (-1: the last); largest side of each map, null: as it is.
         comparisons: Pairs of levels (source, target).
         clip, penalty: Soft limit of the scores (null: none), and the weight of their mean square before it.
         classifiers: Train the authors' two on detached features (without dropout); needs labels, unlike our probes.

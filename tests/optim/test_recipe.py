@@ -218,6 +218,7 @@ def every_part() -> nn.ModuleDict:
     module = network()
     module["backbone"].add_module("blocks", nn.ModuleList([nn.Linear(2, 2)]))
     module["backbone"].add_module("patch_embed", nn.Linear(2, 2))
+    module["backbone"].add_module("bn1", nn.BatchNorm2d(2))
     module["backbone"].register_parameter("cls_token", nn.Parameter(torch.randn(1, 1, 2)))
     module["projector"] = nn.ModuleDict({"last_layer": nn.Linear(2, 2, bias=False)})
     module["top"] = nn.Linear(2, 2)
