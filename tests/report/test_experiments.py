@@ -45,7 +45,8 @@ def test_a_number_of_nobody_is_refused():
 def test_numbers_of_runs_with_a_waiver_on_views_rate_batch_or_optimizer_say_that_they_differ():
     waived = {run for run, field in WAIVERS if field.partition(".")[0] in MARKED}
     numbers = {name: one.number for name, one in experiments.experiments().items() if one.number != experiments.NONE}
-    assert {name for name, number in numbers.items() if "not the published recipe" in number} == waived & set(numbers)
+    marked = {name for name, number in numbers.items() if "not the published recipe" in number}
+    assert waived & set(numbers) and waived & set(numbers) <= marked
 
 
 def test_the_command_of_an_experiment_is_its_own():
