@@ -110,7 +110,8 @@ def train_in(
         built = worker.build_run(cfg)
         if last is None:
             check(built[0])
-        record = found[0].record if found else runs.Record.begin(plain(cfg), data=built[1].fingerprint())
+        new = {"data": built[1].fingerprint(), "decisions": built[1].decisions}
+        record = found[0].record if found else runs.Record.begin(plain(cfg), **new)
         record.state = "running"
         status, trained = execute(cfg, folder, record, built)
     finally:

@@ -69,18 +69,20 @@ class Chosen:
     def begin(self, cfg: DictConfig, typed: dict[str, Any], overrides: list[str]) -> runs.Record:
         """The record with which the training starts: a new one, or the run's with another piece."""
         resolved = {**_resolved(cfg, self.data), **self.resolved}
-        data = self.data.fingerprint()
+        data, decisions = self.data.fingerprint(), self.data.decisions
         piece = {
             "started": time.strftime("%Y-%m-%d %H:%M:%S"), "step": self.step, "job": job(), "overrides": overrides,
             "from": None if self.checkpoint is None else str(self.checkpoint),
             "schedule": cfg.resume_schedule, "data": self.accepted,
         }  # fmt: skip
         if self.record is None:
-            return runs.Record.begin(typed, data=data, resolved=resolved, overrides=overrides, pieces=[piece])
+            more: dict[str, Any] = {"resolved": resolved, "overrides": overrides, "pieces": [piece]}
+            return runs.Record.begin(typed, data=data, decisions=decisions, **more)
         new = runs.Record.begin(typed)
         return replace(
             self.record, identity=new.identity, hash=new.hash, version=new.version, length=new.length, job=new.job,
-            state="running", reason=None, data=data, resolved=resolved, pieces=[*self.record.pieces, piece],
+            state="running", reason=None, data=data, decisions=decisions, resolved=resolved,
+            pieces=[*self.record.pieces, piece],
         )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ class Record:
     state: State = "running"
     reason: str | None = None  # of the state: the signal and the step, or the error
     data: dict[str, Any] = field(default_factory=dict)  # DataModule.fingerprint(); of earlier versions the root alone
+    decisions: list[str] = field(default_factory=list)  # DataModule.decisions, as told at the start
     resolved: dict[str, Any] = field(default_factory=dict)  # path -> {typed: auto, value: what it became}
     length: dict[str, int] = field(default_factory=dict)  # max_epochs, max_steps
     overrides: list[str] = field(default_factory=list)  # as typed

@@ -150,7 +150,7 @@ def run(
     _quiet()
     keep_memory()
     method, data = built or build_run(cfg)
-    record = record or runs.Record.begin(plain(cfg), data=data.fingerprint())
+    record = record or runs.Record.begin(plain(cfg), data=data.fingerprint(), decisions=data.decisions)
     loggers = tracking.build(cfg.logger, plain(cfg), record.id)
     try:
         return _fit(cfg, run_dir, method, data, record, loggers)

@@ -190,6 +190,11 @@ class DataModule(pl.LightningDataModule):
         return DataInfo(len(self.train), classes, self.image_size, self.channels, self._plan().rows)
 
     @property
+    def decisions(self) -> list[str]:
+        """What was decided about the data, a line each: told at the start, kept in the run's record."""
+        return list(getattr(self._splits.train, "decisions", ()))
+
+    @property
     def epoch_samples(self) -> int:
         """Of which ``batch_size`` make a step: all, or the labelled ones of a mixture."""
         return self._plan().counted

@@ -36,6 +36,7 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
         devices=processes * cfg.trainer.num_nodes,
         augmentation=data.describe(device_of(cfg), processes),
         checkpoints=2,  # last and best
+        decisions=data.decisions,
         notes=[*([f"continues {cfg.resume}"] if cfg.resume else []), *half_note(precision_of(cfg))],
     )
     Console().print(text)
