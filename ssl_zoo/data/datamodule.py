@@ -60,6 +60,7 @@ class DataModule(pl.LightningDataModule):
         layout: What the check before the start looks for; not used here.
         changed: For the training command, not used here: whether a run may go on with other data than it began with.
         epoch_steps: Optimizer steps of an epoch, whatever the number of samples; None: as many as they fill.
+        trains: False: nobody trains on it, so that fewer samples than a batch will do (evaluation, pictures).
     """
 
     def __init__(
@@ -85,9 +86,11 @@ class DataModule(pl.LightningDataModule):
         epoch_steps: Size | None = None,
         stored_size: Side | None = None,
         unlabelled_per_labelled: Size | None = None,
+        trains: bool = True,
     ) -> None:
         super().__init__()
         self.unlabelled_per_labelled = unlabelled_per_labelled
+        self.trains = trains
         self.batch_size = batch_size
         self.image_size = plain_side(image_size)
         self.channels = channels
@@ -157,6 +160,8 @@ class DataModule(pl.LightningDataModule):
                 raise ConfigError(f"augmentation.{name}: {error}") from None
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
+        if not self.trains:
+            return Plan(len(self.train), min(self.batch_size, len(self.train)), self.seed)
         sizes = len(self.train), self.batch_size, self.seed, self.accumulate
         mixture = Mixture.of(self.train.labels, self.unlabelled_per_labelled)
         return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture)

@@ -252,9 +252,12 @@ class Plan:
         self.counted = samples if mixture is None else int(mixture.labelled.sum())  # that an epoch shows once
         if self.counted < batch_size:
             kind = "" if mixture is None else "labelled "
+            most = parts * _power_of_two(self.counted // parts)  # which queues and groups of batch norms divide by
+            fix = f"try data.batch_size={most}" if self.counted >= parts else f"trainer.accumulate={accumulate} and " \
+                f"{world} processes need {parts} samples or more"
             raise ConfigError(
                 f"the training set has {self.counted} {kind}samples, fewer than data.batch_size={batch_size}: not one "
-                f"step; try data.batch_size={_power_of_two(self.counted)}"
+                f"step; {fix}"
             )
         if mixture is not None and shards is not None:
             raise ConfigError(

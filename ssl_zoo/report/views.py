@@ -80,7 +80,7 @@ def preview(cfg: DictConfig, path: str | Path = "preview.png") -> Path:
     """
     from ssl_zoo.build import build_data  # imports every part of the library, which the plots of a run do not need
 
-    return save_data_views(build_data(cfg), path)
+    return save_data_views(build_data(cfg, trains=False), path)
 
 
 def denormalize(view: Tensor, normalize: Normalize) -> Tensor:
