@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo import machine
 from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.fingerprint import Block, content, digest, numbers, sampled
 from ssl_zoo.data.source import Splits
@@ -105,7 +106,7 @@ def shaped(images: Tensor, image_size: Side, channels: int) -> Tensor:
 def check_memory(samples: int, image_size: Side, channels: int) -> None:
     """Raise the sentence about images that would fill this machine, before there are any."""
     height, width = height_width(image_size)
-    wanted, there = samples * channels * height * width, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted, there = samples * channels * height * width, machine.memory()
     if wanted > SHARE * there:
         raise ConfigError(
             f"{samples:,} images of {height} x {width} pixels are {wanted / 2**30:,.1f} GiB, and this machine "

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_zoo import machine
 from ssl_zoo.data.arrays import Arrays
 from ssl_zoo.data.decode import Shrink, decode
 from ssl_zoo.data.fingerprint import digest, numbers
@@ -352,9 +353,4 @@ def _in_memory(file: PackFile, wanted: str | bool) -> bool:
         )
     if wanted != "auto":
         return bool(wanted)
-    return possible and len(file) * file.text["channels"] * uniform[0] * uniform[1] <= SHARE * _memory()
-
-
-def _memory() -> int:
-    """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return possible and len(file) * file.text["channels"] * uniform[0] * uniform[1] <= SHARE * machine.memory()

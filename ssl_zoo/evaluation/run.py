@@ -24,6 +24,7 @@ from ssl_zoo.evaluation.layers import LastLayers
 from ssl_zoo.features import Features, extract
 from ssl_zoo.ranges import Size
 from ssl_zoo.signatures import describe, fits, problems
+from ssl_zoo.trainer import NO_MPS
 
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
@@ -99,14 +100,17 @@ def data_name(data: DictConfig) -> str:
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is the GPU if there is one."""
+    """``auto`` is the CUDA device if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device
+        found = torch.device(device)
+        reason = NO_MPS if found.type == "mps" else "of another kind"
+        if found.type in ("cpu", "cuda"):
+            return torch.empty(0, device=found).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device={device} cannot be used ({reason}); wanted auto, cpu, cuda or cuda:N") from None
+    raise ConfigError(f"device={device} cannot be used ({reason}); wanted auto, cpu, cuda or cuda:N")
 
 
 def _features(method: Any, loader: Any, device: torch.device, folder: Path | None, facts: dict[str, str]) -> Features:

@@ -11,7 +11,7 @@ from rich.console import Console
 from ssl_zoo.optim.lengths import planned
 from ssl_zoo.report.screen import screen
 from ssl_zoo.report.views import save_data_views
-from ssl_zoo.trainer import device_of, devices_of, half_note, precision_of
+from ssl_zoo.trainer import device_of, devices_of, half_note, mps_note, precision_of
 
 
 def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) -> None:
@@ -37,6 +37,10 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
         augmentation=data.describe(device_of(cfg), processes),
         checkpoints=2,  # last and best
         decisions=data.decisions,
-        notes=[*([f"continues {cfg.resume}"] if cfg.resume else []), *half_note(precision_of(cfg))],
+        notes=[
+            *([f"continues {cfg.resume}"] if cfg.resume else []),
+            *half_note(precision_of(cfg)),
+            *mps_note(cfg.trainer.accelerator),
+        ],
     )
     Console().print(text)

@@ -108,7 +108,7 @@ def test_squares_of_one_size_are_one_array(tmp_path):
 
 def test_an_array_larger_than_half_of_the_memory_is_left_to_workers(tmp_path, monkeypatch):
     packed_tree(tree(tmp_path / "data", (20, 20)), tmp_path / "x.pack")
-    monkeypatch.setattr(packed, "_memory", lambda: 2 * 48 * 1200 - 1)
+    monkeypatch.setattr(packed.machine, "memory", lambda: 2 * 48 * 1200 - 1)
     splits = read(str(tmp_path / "x.pack"), 3, 16)
     assert not splits.train.in_memory and splits.train.load(0).shape == (3, 20, 20)
     with pytest.raises(TypeError, match="read with load"):
@@ -428,7 +428,7 @@ def test_a_pack_without_a_training_image_is_not_written(tmp_path):
 
 def test_an_index_of_imagenet_opens_in_a_second(tmp_path, monkeypatch):
     n = 1_281_167
-    monkeypatch.setattr(pack_writer, "_flush_folder", lambda folder: None)
+    monkeypatch.setattr(pack_writer, "flush_folder", lambda folder: None)
     writer = pack_writer.Writer(tmp_path / "x.pack", {})
     # The samples are empty: what is timed is the index, 36 bytes and a name each.
     for column, value in ((writer.ends, packed.DATA), (writer.crcs, 0), (writer.heights, 256), (writer.widths, 256)):
