@@ -26,7 +26,7 @@ LIBRARIES = (
 MODULES = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "posix_ipc", "syslog", "readline")
 OF_OS = (
     "sysconf", "sysconf_names", "register_at_fork", "fork", "forkpty", "sched_getaffinity", "sched_setaffinity",
-    "O_DIRECTORY", "setsid", "getpgid", "killpg", "getuid", "geteuid", "getgid", "uname", "statvfs", "mkfifo", "nice",
+    "O_DIRECTORY", "setsid", "getpgid", "killpg", "getuid", "geteuid", "getgid", "uname", "mkfifo", "nice",
     "getloadavg", "pread", "pwrite", "chown", "posix_fallocate", "posix_fadvise", "sync", "wait3", "wait4",
 )  # fmt: skip
 OF_SIGNAL = (
@@ -36,7 +36,10 @@ OF_SIGNAL = (
 
 def windows() -> None:
     """No POSIX: folders cannot be opened, the process is no library, signals and modules are fewer."""
+    from pytorch_lightning.trainer.connectors import signal_connector
+
     sys.platform = "win32"
+    signal_connector._IS_WINDOWS = True  # type: ignore[attr-defined]
     for name in MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     for name in OF_OS:

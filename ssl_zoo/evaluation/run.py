@@ -248,6 +248,8 @@ def _show(result: dict[str, Any], file: Path) -> None:
             table.add_row(name, "  ".join(f"{key}: {number:.2f}" for key, number in value.items()))
         elif isinstance(value, float) and name.startswith(PERCENT):
             table.add_row(f"{name} (%)", f"{value:.2f}")
+        elif name == "l2_chosen":
+            table.add_row("l2 chosen", value)
         elif name == "balancedness":
             table.add_row("balancedness (1: all classes alike)", f"{value:.3f}")
         elif name in ("l2", "k", "clusters", "queries"):

@@ -14,6 +14,11 @@ from ssl_zoo.report.views import save_data_views
 from ssl_zoo.trainer import device_of, devices_of, half_note, mps_note, precision_of
 
 
+def starts(method: Any) -> list[str]:
+    """What the networks of a method began with, where that were weights from elsewhere."""
+    return list(dict.fromkeys(line for part in method.modules() for line in getattr(part, "told", ())))
+
+
 def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) -> None:
     """Print the screen and, unless ``report=false``, draw ``views.png``.
 
@@ -41,6 +46,7 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
             *([f"continues {cfg.resume}"] if cfg.resume else []),
             *half_note(precision_of(cfg)),
             *mps_note(cfg.trainer.accelerator),
+            *starts(method),
         ],
     )
     Console().print(text)
