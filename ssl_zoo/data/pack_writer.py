@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_zoo.data.packed import COLUMNS, DATA, HEAD, MAGIC, VERSION
+from ssl_zoo.data.packed import COLUMNS, DATA, HEAD, MAGIC, VERSION, VERSION_DEEP
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.machine import flush_folder
 
@@ -137,7 +137,8 @@ class Writer:
         start = -(-self.end // 8) * 8
         end = start + len(index) + len(told)
         crc = zlib.crc32(told, zlib.crc32(index))
-        head = HEAD.pack(MAGIC, VERSION, 0, len(self.ends), start, start + len(index), end, crc, 0)
+        version = VERSION_DEEP if "pixels" in text else VERSION
+        head = HEAD.pack(MAGIC, version, 0, len(self.ends), start, start + len(index), end, crc, 0)
         _write(self._data, b"\0" * (start - self.end) + index + told)
         self._data.close()
         with open(self.part, "r+b", buffering=0) as file:

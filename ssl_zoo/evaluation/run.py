@@ -25,6 +25,7 @@ from ssl_zoo.features import Features, extract
 from ssl_zoo.ranges import Size
 from ssl_zoo.signatures import describe, fits, problems
 from ssl_zoo.trainer import NO_MPS
+from ssl_zoo.words import setting
 
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
@@ -69,12 +70,15 @@ def data_config(
     old = base["data"]
     if "_target_" in given:
         new = {**given, "image_size": old["image_size"], "channels": old["channels"]}
+        source = given.get("source") or {}
+        if source.get("range") == "auto" and "range" in old["source"]:
+            new["source"] = {**source, "range": old["source"]["range"]}  # on whose scale the encoder was trained
     else:
         new = {**old, **{key: value for key, value in given.items() if value is not None}}
         if given.get("root") is None and "://" in str(old.get("root")):
             raise ConfigError(
                 f"the checkpoint was trained on data at {old['root']}, and nothing is fetched because a file says so: "
-                f"read it with data.root={old['root']}"
+                f"read it with {setting('data.root', old['root'])}"
             )
         if given.get("root") is not None:
             new["source"] = {**old["source"], **_typed(resolved or {})}
@@ -89,14 +93,17 @@ def data_config(
 def _typed(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The words that stood in the source's settings before they were resolved."""
     prefix = "data.source."
-    return {path.removeprefix(prefix): item["typed"] for path, item in resolved.items() if path.startswith(prefix)}
+    typed = {path.removeprefix(prefix): item["typed"] for path, item in resolved.items() if path.startswith(prefix)}
+    typed.pop("range", None)  # on whose scale the encoder was trained
+    return typed
 
 
 def data_name(data: DictConfig) -> str:
     """What to call a data set in tables and file names: its source, and its folder where that says more."""
     source = str(OmegaConf.select(data, "source._target_", default="data")).rpartition(".")[2]
-    folder = Path(str(data.root)).name if data.get("root") else ""
-    return "-".join(dict.fromkeys(part for part in (source.lower(), folder.lower()) if part))
+    roots = data.root if OmegaConf.is_list(data.get("root")) else [data.get("root") or ""]
+    folders = [Path(str(root)).name.lower() for root in roots]
+    return "-".join(dict.fromkeys(part for part in (source.lower(), *folders) if part))
 
 
 def pick_device(device: str) -> torch.device:

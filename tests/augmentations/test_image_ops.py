@@ -122,7 +122,6 @@ def test_color_jitter_of_one_channel():
     op = registry.build({"image/color_jitter": {"brightness": 0.4, "contrast": 0.4}}, 32)
     order, factors = op.parameters_of(d)
     kept = [[step for step in steps if step in (BRIGHTNESS, CONTRAST)] for steps in order.tolist()]
-    assert not op.needs_rgb
     assert largest(op(x, d), by_torchvision(x, torch.tensor(kept), factors)) < 1e-5
 
 

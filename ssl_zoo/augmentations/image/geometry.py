@@ -1,6 +1,6 @@
 """Crops, resizes, flips and quarter turns.
 
-Operations with ``crops = True`` also take one uint8 image ``[1, C, H, W]`` of any size.
+Operations with ``crops = True`` also take one image ``[1, C, H, W]`` of any size, uint8 or uint16.
 """
 
 from __future__ import annotations
@@ -79,12 +79,10 @@ class RandomResizedCrop(nn.Module):
     @full_precision
     def forward(self, x: Tensor, draw: Draw, mirrored: Tensor | None = None) -> Tensor:
         """``mirrored [B]``: also flip these samples left to right, which costs nothing here."""
+        if not x.is_floating_point():
+            return self.cut(x, draw)
         box = self.boxes(draw, *x.shape[-2:])
         draw.report("box", box)
-        if x.dtype == torch.uint8:   # one decoded image in a worker: cutting first is cheaper than a whole matrix
-            top, left, height, width = box[0].tolist()
-            cut = x[..., top:top + height, left:left + width]
-            return resize(cut, *self.size, self.interpolation, self.antialias)
         kernels = kernels_for(x)
         down, across = self.size
         if kernels is not None and x.shape[1] in (1, 3) and down == across:
@@ -95,6 +93,14 @@ class RandomResizedCrop(nn.Module):
         columns = resampling_matrix(left, width, x.shape[-1], across, how, mirrored, self.antialias)
         x = resample(x, rows, columns)
         return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
+
+    def cut(self, x: Tensor, draw: Draw) -> Tensor:
+        """One decoded image in a worker, of any type: cutting first is cheaper than a matrix for all of it."""
+        box = self.boxes(draw, *x.shape[-2:])
+        draw.report("box", box)
+        top, left, height, width = box[0].tolist()
+        part = x[..., top:top + height, left:left + width]
+        return resize(part, *self.size, self.interpolation, self.antialias)
 
     def reduction(self, height: int, width: int, draw: Draw) -> float:
         """How many times larger than the view the box of the first sample is, on its tighter side."""
