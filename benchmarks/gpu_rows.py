@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 
 Row = dict[str, Any]
@@ -63,8 +63,7 @@ def keep(out: Path, rows: Iterable[Row]) -> None:
     another process that adds its own."""
     for entry in rows:
         print(show(entry), flush=True)
-        with out.with_name(f".{out.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with filelock.FileLock(out.with_name(f".{out.name}.lock")):
             held = [*json.loads(out.read_text()), entry]
             aside = out.with_name(f".{out.name}.part")
             aside.write_text(json.dumps(held, indent=1) + "\n")

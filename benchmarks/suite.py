@@ -15,7 +15,7 @@ from ssl_zoo.benchmarks.rows import Case, measure
 from ssl_zoo.benchmarks.table import show
 from ssl_zoo.benchmarks.timing import environment
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.worker import keep_memory
+from ssl_zoo.machine import keep_memory
 
 FILES = ("augmentation", "loader", "losses", "step", "epochs", "evaluation", "growth")
 OPTIONS = {"quick": "false", "out": "bench.json", "root": ""}

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from ssl_zoo import machine
+
 PACKAGES = (
     "ssl_zoo",
     "torch",
@@ -148,8 +150,8 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "cores": cores,
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2),  # above 0 somebody else was computing too
+        "memory_gib": round(machine.memory() / 2**30, 1),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # above 0: somebody else computed
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -7,6 +7,7 @@ import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from ssl_zoo.machine import REPLACES_MAPPED
 
 PIECE = 1 << 20  # bytes read at a time
 
@@ -58,12 +61,13 @@ def _verify(path: str, *identity: int) -> None:
         raise Unreadable(_first_line(error)) from None
 
 
-def read(file: Path, mmap: bool = True) -> Any:
+def read(file: Path, mmap: bool = True, allowed: Sequence[type] = ()) -> Any:
     """What a file holds, tensors and plain containers only, on the CPU.
 
     Args:
-        mmap: Tensors stay in the file until they are used, which only zip archives can; otherwise files of before
-            PyTorch 1.6 are read too, which have no checksums.
+        mmap: Tensors stay in the file until they are used (not on Windows), which only zip archives can; otherwise
+            files of before PyTorch 1.6 are read too, which have no checksums.
+        allowed: Classes of plain data that may be among them.
 
     Raises:
         Unreadable: If it is damaged, or holds anything else.
@@ -71,7 +75,8 @@ def read(file: Path, mmap: bool = True) -> Any:
     try:
         if mmap or zipfile.is_zipfile(file):
             verify(file)
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap and REPLACES_MAPPED)
     except DAMAGED as error:
         raise Unreadable(_first_line(error)) from None
 

@@ -99,9 +99,13 @@ def _told(error: BaseException, where: str) -> BaseException:
     return ConfigError(text if text.startswith(("data", "method", "backbone", "augmentation")) else f"{where}: {text}")
 
 
-def build_data(cfg: DictConfig) -> DataModule:
-    """The data module, with its index read and its views built; nothing is decoded yet."""
-    return _build(cfg.data, "data")
+def build_data(cfg: DictConfig, trains: bool = True) -> DataModule:
+    """The data module, with its index read and its views built; nothing is decoded yet.
+
+    Args:
+        trains: False: it is only judged or drawn, for which fewer samples than a batch will do.
+    """
+    return _build(cfg.data, "data", **({} if trains else {"trains": False}))
 
 
 def build_method(cfg: DictConfig, info: DataInfo) -> Method:
@@ -246,12 +250,12 @@ def _faults_of(where: str) -> Iterator[None]:
 
 
 def build_data_from_file(cfg: DictConfig) -> DataModule:
-    """The data module of a configuration of which a part is a file's: wrong types and numbers are a sentence too."""
+    """The data to judge a network on; a part of the configuration is a file's: what is wrong is a sentence too."""
     found = list(problems(plain(cfg.data), "data"))
     if found:
         raise ConfigError("\n".join(found))
     with _faults_of("data"):
-        return build_data(cfg)
+        return build_data(cfg, trains=False)
 
 
 def load_state(method: Method, state: dict[str, Any], path: str) -> None:

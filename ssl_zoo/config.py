@@ -23,12 +23,15 @@ from ssl_zoo.signatures import fits
 # callbacks and paths are not among it.
 IN_HASH = ("seed", "method", "backbone", "data", "augmentation", "optimizer", "batch_norm", "pretrained")
 IN_TRAINER_HASH = ("accumulate", "clip", "precision")
-NOT_IN_DATA_HASH = ("root", "workers", "download", "layout", "cache", "max_cache_size", "changed")
+NOT_IN_DATA_HASH = ("root", "table", "workers", "download", "layout", "cache", "max_cache_size", "changed")
+# Settings of data.source that came later, at the values that say what runs did before: nothing that tells runs apart.
+AS_BEFORE = {"exif": False, "range": "auto"}
 # What is read by name before anything is built: must be settings, settings or null, a list.
 SETTINGS = (
     "backbone", "batch_norm", "trainer", "optimizer", "method", "recipe", "data", "augmentation", "augmentation.eval",
 )  # fmt: skip
-OPTIONAL = ("callbacks", "logger", "data.layout", "trainer.clip", "augmentation.normalize")
+OPTIONAL = ("callbacks", "logger", "data.layout", "trainer.clip")
+FREE = {"augmentation.normalize": "measured"}  # words that stand for settings
 LISTS = ("augmentation.views", "augmentation.eval.ops")
 
 
@@ -72,6 +75,7 @@ def _structure_problems(values: dict[str, Any]) -> Iterator[str]:
     entries = [f"{group}.{key}" for group in groups for key in _keys(values.get(group))]
     wanted: dict[str, tuple[tuple[type, ...], str]] = {path: ((dict,), "settings (key: value)") for path in SETTINGS}
     wanted |= {path: ((dict, type(None)), "settings (key: value), or null") for path in (*OPTIONAL, *entries)}
+    wanted |= {path: ((dict, type(None)), f"settings (key: value), {word} or null") for path, word in FREE.items()}
     wanted |= {path: ((list,), "a list") for path in LISTS}
     for path, (kinds, words) in wanted.items():
         *above, last = path.split(".")
@@ -80,7 +84,7 @@ def _structure_problems(values: dict[str, Any]) -> Iterator[str]:
             parent = parent.get(part) if isinstance(parent, dict) else None
         if isinstance(parent, dict):
             value = parent.get(last)
-            if not isinstance(value, kinds):
+            if not isinstance(value, kinds) and value != FREE.get(path):
                 yield f"{path}={value!r}: wanted {words}, got {type(value).__name__}"
 
 
@@ -207,10 +211,17 @@ def _data_problems(cfg: DictConfig) -> Iterator[str]:
         if layout and layout.get("paths") is not None:
             yield f"data.root is not set; {layout.hint}"
         return
-    path = Path(os.path.expanduser(str(root)))
     if cfg.data.get("download"):
         return
+    for one in root if OmegaConf.is_list(root) else [root]:
+        yield from _root_problems(one, layout)
+
+
+def _root_problems(root: Any, layout: DictConfig) -> Iterator[str]:
+    path = Path(os.path.expanduser(str(root)))
     kind = "file" if layout.get("file") else "folder"
+    if path.is_file() and path.suffix.lower() in (layout.get("tables") or ()):
+        return
     if not (path.is_file() if layout.get("file") else path.is_dir()):
         yield f"data.root={root}: there is no such {kind} (looked at {path.absolute()}); {layout.hint}"
     elif layout.get("paths") and not any((path / wanted).exists() for wanted in layout.paths):
@@ -265,7 +276,8 @@ def identity(cfg: dict[str, Any]) -> dict[str, Any]:
     kept["augmentation"] = _without(cfg["augmentation"], ("where",))
     kept["data"] = _without(cfg["data"], (*NOT_IN_DATA_HASH, "augmentation"))
     if isinstance(kept["data"].get("source"), dict):
-        kept["data"]["source"] = _without(kept["data"]["source"], NOT_IN_DATA_HASH)
+        source = _without(kept["data"]["source"], NOT_IN_DATA_HASH)
+        kept["data"]["source"] = {k: v for k, v in source.items() if k not in AS_BEFORE or v != AS_BEFORE[k]}
     if isinstance(cfg["method"].get("teacher"), dict):  # its network is filled in while the run is built
         kept["method"] = {**cfg["method"], "teacher": _without(cfg["method"]["teacher"], ("network",))}
     if isinstance(kept.get("pretrained"), dict):  # the checkpoint's digest says which it was, wherever it lies
@@ -287,10 +299,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], common: bool = False) 
     """``path: old value, now new value`` for every setting in which two identities differ.
 
     Args:
-        common: Leave out settings that only one of them has.
+        common: Leave out settings that only one of them has, unless it is known what runs without them did.
     """
     one, other = dict(_leaves(old)), dict(_leaves(new))
-    paths = [path for path in {**one, **other} if not common or (path in one and path in other)]
+    known = {f"data.source.{name}" for name in AS_BEFORE}
+    paths = [path for path in {**one, **other} if not common or path in known or (path in one and path in other)]
     unset = "not set"
     changed = [(path, one.get(path, unset), other.get(path, unset)) for path in paths]
     return [f"{path}: {before!r}, now {now!r}" for path, before, now in changed if before != now]

@@ -193,6 +193,9 @@ def _card(
         "features": backbone.out_features,
         "preprocessing": {
             "input": f"[B, {backbone.origin.in_channels}, H, W], float in [0, 1] before normalisation",
+            # What is 0 and what is 1 before it, in the numbers of the files; outside is cut.
+            "range": config["data"]["source"].get("range", [0, 255]),
+            "nodata": config["data"]["source"].get("nodata"),
             "image_size": backbone.fixed_size or augmentation["eval"].get("size") or config["data"]["image_size"],
             "ops": augmentation["eval"]["ops"],
             "normalize": augmentation.get("normalize"),

@@ -69,6 +69,16 @@ def extract(
     return Features(features[order], labels[order], index[order])
 
 
+def extract_on(net: Any, loader: Iterable[Any], device: torch.device | str) -> Features:
+    """:func:`extract` of a network that may lie elsewhere: it is moved to ``device`` and back."""
+    home = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+    net.to(device)
+    try:
+        return extract(net, loader, device)
+    finally:
+        net.to(home)
+
+
 def _row(net: Any, embed: Any, batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
     view, label, index = batch
     label = torch.full_like(index, -1) if label is None else label

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ssl_zoo.machine import flush_folder
+
 
 def write(path: str | Path, content: str | bytes) -> None:
     """Replace ``path`` by ``content`` (text as UTF-8): whoever reads it finds the old file or the new one, whole.
@@ -28,8 +30,4 @@ def write(path: str | Path, content: str | bytes) -> None:
 def rename(part: Path, final: Path) -> None:
     """Put ``part`` in the place of ``final``, for good: its folder is brought to the disk too."""
     os.replace(part, final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush_folder(final.parent)

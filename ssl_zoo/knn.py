@@ -121,13 +121,45 @@ def knn_scores(
         raise ValueError("kNN has no labelled sample in its bank: every label is -1")
     if labels.max() >= classes:
         raise ValueError(f"kNN was told of {classes} classes and the bank holds label {int(labels.max())}")
-    query = query.cpu() if query.device.type == "mps" else query  # which has no float64
     labels = labels.to(query.device)
     parts: dict[int, list[Tensor]] = {k: [] for k in ks}
     for near, where in _neighbours(query, bank, min(max(ks), len(bank)), chunk):
         for k in ks:
             parts[k].append(_votes(near[:, :k], labels[where[:, :k]], classes, temperature))
     return {k: torch.cat(part) if part else query.new_empty(0, classes) for k, part in parts.items()}
+
+
+@torch.no_grad()
+@full_precision
+def nearest_others(x: Tensor, k: int, chunk: int = 512) -> tuple[Tensor, Tensor]:
+    """The k nearest other rows of every row.
+
+    Args:
+        x: ``[N, F]`` features; normalised here.
+        k: Neighbours; all others where there are fewer.
+        chunk: Rows searched at a time.
+
+    Returns:
+        Cosine similarities and rows, both ``[N, min(k, N - 1)]``, nearest first.
+    """
+    found = zip(*_neighbours(x, x, min(k + 1, len(x)), chunk), strict=True)
+    near, where = (torch.cat(part) for part in found)
+    own = where == torch.arange(len(x), device=where.device)[:, None]
+    own[~own.any(1), -1] = True  # twins of a row may take all its places, and one of them is left out in its stead
+    return near[~own].view(len(x), -1), where[~own].view(len(x), -1)
+
+
+@torch.no_grad()
+def leave_one_out(x: Tensor, labels: Tensor, classes: int, k: int, temperature: float = 0.07) -> Tensor:
+    """Classes ``[N]`` of the rows by the vote of their k nearest others, as :func:`knn_predict` has it.
+
+    Args:
+        x: ``[N, F]`` features of two samples or more.
+        labels: ``[N]`` in [0, classes).
+        classes, k, temperature: As there.
+    """
+    near, where = nearest_others(x, k)
+    return _votes(near, labels.to(where.device)[where], classes, temperature).argmax(1)
 
 
 @torch.no_grad()

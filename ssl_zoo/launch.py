@@ -14,14 +14,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo import files, runs, worker
+from ssl_zoo import files, machine, runs, worker
 from ssl_zoo.callbacks.checkpoint import INTERRUPTED, TERMINATED, Terminated
 from ssl_zoo.config import identity, plain
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.lock import LAUNCHER, RUN, Lock, check_free
 from ssl_zoo.trainer import devices_of
 
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+PASSED_ON = machine.signals("SIGTERM", "SIGINT", "SIGUSR1")
 
 
 def execute(
@@ -110,7 +110,8 @@ def train_in(
         built = worker.build_run(cfg)
         if last is None:
             check(built[0])
-        record = found[0].record if found else runs.Record.begin(plain(cfg), data=built[1].fingerprint())
+        new = {"data": built[1].fingerprint(), "decisions": built[1].decisions}
+        record = found[0].record if found else runs.Record.begin(plain(cfg), **new)
         record.state = "running"
         status, trained = execute(cfg, folder, record, built)
     finally:

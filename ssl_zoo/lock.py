@@ -168,7 +168,8 @@ def _file_lock(path: Path) -> filelock.BaseFileLock:
         return filelock.FileLock(path, fallback_to_soft=False)
     # Earlier versions have no such fallback, but leave an open copy of the lock to forked data workers, in which it
     # outlives a killed parent.
-    os.register_at_fork(after_in_child=lambda: _close_copies(path))
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: _close_copies(path))
     return filelock.FileLock(path)
 
 

@@ -19,6 +19,7 @@ from ssl_zoo.lock import Busy, check_free, job
 from ssl_zoo.optim.lengths import first_difference, planned
 from ssl_zoo.signatures import locate
 from ssl_zoo.trainer import device_of, precision_of
+from ssl_zoo.words import setting
 
 WAYS_OUT = "overwrite=true moves it aside, hydra.run.dir=DIR chooses another folder"
 
@@ -69,18 +70,20 @@ class Chosen:
     def begin(self, cfg: DictConfig, typed: dict[str, Any], overrides: list[str]) -> runs.Record:
         """The record with which the training starts: a new one, or the run's with another piece."""
         resolved = {**_resolved(cfg, self.data), **self.resolved}
-        data = self.data.fingerprint()
+        data, decisions = self.data.fingerprint(), self.data.decisions
         piece = {
             "started": time.strftime("%Y-%m-%d %H:%M:%S"), "step": self.step, "job": job(), "overrides": overrides,
             "from": None if self.checkpoint is None else str(self.checkpoint),
             "schedule": cfg.resume_schedule, "data": self.accepted,
         }  # fmt: skip
         if self.record is None:
-            return runs.Record.begin(typed, data=data, resolved=resolved, overrides=overrides, pieces=[piece])
+            more: dict[str, Any] = {"resolved": resolved, "overrides": overrides, "pieces": [piece]}
+            return runs.Record.begin(typed, data=data, decisions=decisions, **more)
         new = runs.Record.begin(typed)
         return replace(
             self.record, identity=new.identity, hash=new.hash, version=new.version, length=new.length, job=new.job,
-            state="running", reason=None, data=data, resolved=resolved, pieces=[*self.record.pieces, piece],
+            state="running", reason=None, data=data, decisions=decisions, resolved=resolved,
+            pieces=[*self.record.pieces, piece],
         )  # fmt: skip
 
 
@@ -237,7 +240,7 @@ def check_length(cfg: DictConfig, chosen: Chosen, method: Any) -> None:
             f"{chosen.checkpoint} is of a run with {words}, and in a run of this length {found.name} would have been "
             f"{found.new:.6g} at step {found.step:,}, where it was {found.old:.6g}: going on would be neither run. "
             f"Begin a new one (hydra.run.dir=DIR resume=null), or go on from there with the new schedule: "
-            f"resume={chosen.checkpoint} resume_schedule=new hydra.run.dir=DIR"
+            f"{setting('resume', str(chosen.checkpoint))} resume_schedule=new hydra.run.dir=DIR"
         )
 
 
@@ -248,5 +251,14 @@ def _length(cfg: DictConfig) -> dict[str, int]:
 def _resolved(cfg: DictConfig, data: Any) -> dict[str, Any]:
     """What every ``auto`` that bears on the numbers has become; accelerator and workers are each machine's own."""
     made = {"trainer.precision": precision_of(cfg), **data.resolved(device_of(cfg))}
-    typed = {path: OmegaConf.select(cfg, path) for path in made}
-    return {path: {"typed": typed[path], "value": value} for path, value in made.items() if typed[path] == "auto"}
+    typed = {path: _as_typed(cfg, path) for path in made}
+    return {
+        path: {"typed": typed[path], "value": value}
+        for path, value in made.items()
+        if typed[path] == "auto" or path == runs.NORMALIZE
+    }
+
+
+def _as_typed(cfg: DictConfig, path: str) -> Any:
+    value = OmegaConf.select(cfg, path)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -29,12 +29,13 @@ from ssl_zoo.signatures import fits
 
 RECORD, CONFIG, SUMMARY, METRICS = "run.json", "config.yaml", "summary.json", "metrics.csv"
 CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
-# What a run writes: overwrite=true moves these aside and touches nothing else.
+# What a run writes, as patterns of names: overwrite=true moves these aside and touches nothing else.
 WRITTEN = (
     CHECKPOINTS, METRICS, f"{METRICS}.tail", SUMMARY, CONFIG, "views.png", "curves.png", "few_labels.png",
-    "tensorboard", "evaluation", "export", RECORD,
+    "damaged.txt", "damaged.rank*.txt", "tensorboard", "evaluation", "export", RECORD,
 )  # fmt: skip
 LENGTH = ("max_epochs", "max_steps")  # of trainer
+NORMALIZE = trust.NORMALIZE  # resolved to measured numbers, which may also take the place of those of colour
 
 State = Literal["running", "interrupted", "finished", "failed"]
 
@@ -48,6 +49,7 @@ class Record:
     state: State = "running"
     reason: str | None = None  # of the state: the signal and the step, or the error
     data: dict[str, Any] = field(default_factory=dict)  # DataModule.fingerprint(); of earlier versions the root alone
+    decisions: list[str] = field(default_factory=list)  # DataModule.decisions, as told at the start
     resolved: dict[str, Any] = field(default_factory=dict)  # path -> {typed: auto, value: what it became}
     length: dict[str, int] = field(default_factory=dict)  # max_epochs, max_steps
     overrides: list[str] = field(default_factory=list)  # as typed
@@ -180,19 +182,19 @@ def move_aside(folder: Path) -> Path:
     aside = next(path for path in _names(folder / f"old-{stamp}") if not path.exists())
     aside.mkdir()
     for name in WRITTEN:  # the record last: a kill in between leaves a folder that is still a run's
-        if (folder / name).exists():
-            files.rename(folder / name, aside / name)
+        for path in list(folder.glob(name)):
+            files.rename(path, aside / path.name)
     return aside
 
 
 def clear(folder: Path) -> None:
     """Remove what a run has written into a folder that is nobody's but the caller's."""
     for name in (RECORD, *WRITTEN):  # the record first: a kill in between leaves no half run
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        for path in list(folder.glob(name)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _names(path: Path) -> Iterator[Path]:

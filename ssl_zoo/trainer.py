@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
@@ -22,6 +21,10 @@ Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "transformer-engine",
     "transformer-engine-float16", "64", "32", "16", "bf16", 64, 32, 16,
 ]  # fmt: skip
+
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+NO_MPS = "crops and neighbours are computed in float64, which MPS does not have"
 
 
 def devices_of(cfg: DictConfig) -> int:
@@ -38,10 +41,18 @@ def device_of(cfg: DictConfig) -> torch.device:
     return torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def mps_note(accelerator: str) -> list[str]:
+    """What is told where an Apple GPU lies idle, because ``auto`` means a CUDA device or the CPU."""
+    idle = accelerator == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available()
+    return [f"trainer.accelerator=auto: the GPU of this Mac is not used ({NO_MPS}); this run trains on the CPU"] * idle
+
+
 def check_devices(cfg: DictConfig) -> None:
     """What only the machine can tell: the accelerator exists, has enough devices, and the batch splits over them."""
-    known = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
-    require("trainer.accelerator", cfg.trainer.accelerator, known, ConfigError)
+    wanted = str(cfg.trainer.accelerator)
+    if wanted == "mps":
+        raise ConfigError(f"trainer.accelerator=mps is not supported ({NO_MPS}); use trainer=cpu")
+    require("trainer.accelerator", wanted, ACCELERATORS, ConfigError)
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu: torch finds no GPU here; use trainer=cpu, or trainer=auto")
     devices = devices_of(cfg)
@@ -107,8 +118,9 @@ def make_trainer(
     if several and "SLURM_JOB_ID" not in os.environ:
         plugins.append(LightningEnvironment())
     bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    found = "cuda" if torch.cuda.is_available() else "cpu"  # Lightning's own `auto` takes MPS, and TPUs
     return pl.Trainer(
-        accelerator=accelerator,
+        accelerator=found if accelerator == "auto" else accelerator,
         devices=devices,
         num_nodes=num_nodes,
         strategy=plan,

@@ -72,6 +72,7 @@ def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
     built: Any = worker.build_run(cfg, chosen.data)
     resume.check_length(cfg, chosen, built[0])
     record = chosen.begin(cfg, typed, _overrides())
+    record.decisions += start.starts(built[0])
     runs.apply(cfg, record.resolved)
     start.show(cfg, chosen.folder, built[0], built[1], chosen.step)
     (chosen.folder / runs.SUMMARY).unlink(missing_ok=True)  # of the run when it was shorter

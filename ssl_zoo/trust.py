@@ -25,6 +25,7 @@ from ssl_zoo.signatures import locate
 
 # Of a whole configuration: nesting, values (a method's has up to 460), characters of a word.
 DEPTH, VALUES, LETTERS = 32, 4_000, 1 << 22
+NORMALIZE = "augmentation.normalize"  # what becomes of `measured` there is no word or number, but lists of them
 STUDENTS = 4  # teachers of teachers that a configuration may hold
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
 # What the code itself writes into a configuration, besides what conf/ names.
@@ -278,10 +279,23 @@ def record_problem(checkpoint: Any) -> str | None:
     return f"{wrong[0]!r} in its record is no word or number" if wrong else None
 
 
+def _is_statistics(value: Any) -> bool:
+    """Whether it is ``{mean: [...], std: [...]}``."""
+    if not isinstance(value, Mapping) or set(value) != {"mean", "std"}:
+        return False
+    lists = [value["mean"], value["std"]]
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for part in lists for x in part)
+    return numbers and all(isinstance(part, list) for part in lists)
+
+
 def is_resolved(path: Any, item: Any) -> bool:
     """Whether a file says in plain words or numbers what ``auto`` became at a path: ``{typed: auto, value: ...}``."""
-    if not isinstance(path, str) or not isinstance(item, Mapping) or item.get("typed") != "auto":
+    if not isinstance(path, str) or not isinstance(item, Mapping):
         return False
-    value = item.get("value")
+    typed, value = item.get("typed"), item.get("value")
+    if path == NORMALIZE:
+        return (typed == "measured" or _is_statistics(typed)) and _is_statistics(value)
+    if typed != "auto":
+        return False
     parts = value if isinstance(value, list) else [value]
     return "_target_" not in path and all(_scalar_problem(part, "") is None for part in parts)

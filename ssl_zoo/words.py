@@ -166,11 +166,37 @@ def as_it_stands(key: str, value: str) -> str:
     Two layers of quotes: the outer ones are the shell's, the inner ones Hydra's, in which only a reference has to be
     escaped besides. The shorter of the two ways round is taken.
     """
-    literal = value.replace("${", "\\${")
-    ways = [shlex.quote(f"{key}={QuotedString(literal, Quote.double).with_quotes()}")]
+    ways = [shlex.quote(f"{key}={_in_quotes(value)}")]
     if not re.search(r'["$`\\!]', value):
-        ways.append(f'"{key}={QuotedString(literal, Quote.single).with_quotes()}"')
+        ways.append(f'"{key}={QuotedString(value, Quote.single).with_quotes()}"')
     return min(ways, key=len)
+
+
+def setting(key: str, value: str | Sequence[str]) -> str:
+    """``key=value`` to paste into a POSIX shell: as it is where that says the same, else quoted.
+
+    Args:
+        value: A text, or several, which become a list.
+    """
+    if isinstance(value, str):
+        word = f"{key}={value}"
+        return word if shlex.quote(word) == word and _says(word, value) else as_it_stands(key, value)
+    plain = ("${" not in part and _says(f"{key}=[{part},b]", [part, "b"]) for part in value)
+    parts = [part if same else _in_quotes(part) for part, same in zip(value, plain, strict=True)]
+    return shlex.quote(f"{key}=[{','.join(parts)}]")
+
+
+def _says(word: str, value: str | list[str]) -> bool:
+    """Whether Hydra reads a word as this, letter for letter."""
+    try:
+        override = _parsed(word)
+    except OverrideParseException:
+        return False
+    return not override.is_sweep_override() and override.value() == value
+
+
+def _in_quotes(value: str) -> str:
+    return QuotedString(value.replace("${", "\\${"), Quote.double).with_quotes()
 
 
 def sweep_problem(override: Override, word: str) -> str:

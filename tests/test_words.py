@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from ssl_zoo import composing, config, words
 from ssl_zoo.errors import ConfigError
@@ -47,6 +48,25 @@ def test_a_word_that_cannot_be_read_is_told_with_the_quoting_that_works(word: st
     assert text.endswith(f"; for the value as it stands write {words.as_it_stands(key, value)}")
     (fixed,) = words.parse(shlex.split(words.as_it_stands(key, value)))
     assert fixed.value() == value
+
+
+@pytest.mark.parametrize("value", [value for value in VALUES if value])
+def test_a_setting_that_is_printed_works_when_it_is_pasted(value: str) -> None:
+    for wanted in (value, [value, "/plain"]):
+        pasted = subprocess.run(
+            ["bash", "-c", f"printf %s {words.setting('data.pseudo_labels', wanted)}"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        (override,) = words.parse([pasted])
+        read = OmegaConf.create({"x": override.value()})
+        assert OmegaConf.to_container(read, resolve=True) == {"x": wanted}
+
+
+def test_a_setting_is_quoted_only_where_it_must_be() -> None:
+    assert words.setting("data.root", "/a/b.csv") == "data.root=/a/b.csv"
+    assert words.setting("data.root", "/a b") == "'data.root=\"/a b\"'"
+    assert words.setting("data.root", ["/a", "/b c", "/d,e"]) == "'data.root=[/a,/b c,\"/d,e\"]'"
+    assert words.setting("a", "null") == "'a=\"null\"'"
 
 
 def test_the_shorter_of_two_ways_to_quote_is_advised() -> None:

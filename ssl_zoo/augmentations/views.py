@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.augmentations import registry
+from ssl_zoo.augmentations import bands, registry
 from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.data.source import WHITE
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import WORDS, Side, height_width, is_side
@@ -85,10 +86,9 @@ class View(nn.Module):
     Args:
         spec: what to build.
         position: of the view in the pipeline, the name of its draws.
-        channels: of the images.
     """
 
-    def __init__(self, spec: ViewSpec, position: int, channels: int):
+    def __init__(self, spec: ViewSpec, position: int):
         super().__init__()
         self.size = spec.side
         self.names = [registry.parse(entry)[0] for entry in spec.ops]
@@ -101,9 +101,6 @@ class View(nn.Module):
         for name, op in zip(self.names, self.ops, strict=True):
             if getattr(op, "tiles", False) and op is not self.ops[-1]:
                 raise ConfigError(f"view {position}: {name} cuts a view into tiles and must be its last operation")
-            if channels != 3 and getattr(op, "needs_rgb", False):
-                raise ConfigError(f"view {position}: {name} needs RGB images, these have {channels} channel"
-                                  f"{'s' * (channels > 1)}; take it out of the view, or use augmentation=gray")
 
     def tie(self, tie: Mapping[str, int], views: Sequence[View]) -> None:
         """Take the draws of the named operations from another view that has them."""
@@ -127,6 +124,13 @@ class View(nn.Module):
         """How many times larger than needed an image ``height x width`` is, on both sides, for the leading crop."""
         reduction = getattr(self.ops[0], "reduction", None) if self.ops else None
         return 1.0 if reduction is None else reduction(height, width, self._draw(0, draw))
+
+    def crop(self, image: Tensor, draw: Draw) -> Tensor:
+        """The leading crop of one image ``[1, C, H, W]`` as it is stored; an image of a view without one stays."""
+        if not self.crops_first:
+            return image
+        cut = getattr(self.ops[0], "cut", self.ops[0])
+        return cut(image, self._draw(0, draw))
 
     def forward(self, x: Tensor, draw: Draw, start: int = 0, stop: int | None = None) -> Tensor:
         """Apply the operations ``[start, stop)``."""
@@ -181,20 +185,24 @@ class ViewPipeline(nn.Module):
     """Images to views. Every random number is a function of the draw, the view and the operation.
 
     Args:
-        views: entries as in :class:`ViewSpec`.
+        views: entries as in :class:`ViewSpec`; for other bands than colour they are adapted, as ``changes`` says.
         normalize: ``{"mean": [...], "std": [...]}`` or None; applied last.
         channels: of the images.
+        white: the value of 16-bit images that becomes 1.
     """
 
-    def __init__(self, views: Sequence[Any], normalize: Mapping[str, Sequence[float]] | None, channels: int = 3):
+    def __init__(self, views: Sequence[Any], normalize: Mapping[str, Sequence[float]] | None, channels: int = 3,
+                 white: int = WHITE):
         super().__init__()
-        specs = [spec for spec in map(ViewSpec.parse, views) for _ in range(spec.count)]
+        self.white = white
+        parsed, self.changes = bands.adapted([ViewSpec.parse(view) for view in views], channels)
+        specs = [spec for spec in parsed for _ in range(spec.count)]
         specs.sort(key=lambda spec: KINDS.index(spec.kind))
         if not specs:
             raise ConfigError("augmentation.views is empty; a method needs at least one view")
         self.counts = tuple(sum(spec.kind == kind for spec in specs) for kind in KINDS)
         self.sizes = [spec.side for spec in specs]
-        views = [View(spec, position, channels) for position, spec in enumerate(specs)]
+        views = [View(spec, position) for position, spec in enumerate(specs)]
         for view, spec in zip(views, specs, strict=True):
             view.tie(spec.tie, views)
         self.views = nn.ModuleList(views)
@@ -206,8 +214,8 @@ class ViewPipeline(nn.Module):
         """Views of a batch, on its device.
 
         Args:
-            images: ``[B, C, H, W]`` uint8, or float in [0, 1]; or a list with one such tensor for each view, on which
-                :meth:`crop` has been done.
+            images: ``[B, C, H, W]`` uint8, uint16, or float in [0, 1]; or a list with one such tensor for each view, on
+                which :meth:`crop` has been done.
             draw: one slot for each row.
             skip_crops: the leading crop of each view has been done.
 
@@ -215,9 +223,9 @@ class ViewPipeline(nn.Module):
             Float32 ``[B, C, s, s]`` for each view, and what operations reported as ``"view/modality/op/name"``.
         """
         if isinstance(images, Tensor):
-            images = [unit(images)] * len(self.views)
+            images = [unit(images, self.white)] * len(self.views)
         else:
-            images, skip_crops = [unit(x) for x in images], True
+            images, skip_crops = [unit(x, self.white) for x in images], True
             if len(images) != len(self.views):
                 raise ValueError(f"got images for {len(images)} views, the pipeline makes {len(self.views)}")
         # A crop is a matrix product, which autocast would round to the 8 bits of bfloat16.
@@ -227,7 +235,7 @@ class ViewPipeline(nn.Module):
         return views, dict(draw.reports)
 
     def shrink(self, draw: Draw) -> Callable[[int, int], int]:
-        """What :func:`ssl_zoo.data.decode.decode` may be told for the sample of ``draw`` (one slot)."""
+        """What :class:`ssl_zoo.data.decode.Reader` may be told for the sample of ``draw`` (one slot)."""
         views = [view for view in self.views if isinstance(view, View)]
         largest = max(side for size in self.sizes for side in height_width(size))
 
@@ -243,16 +251,17 @@ class ViewPipeline(nn.Module):
         """The leading crop of each view on one image, for workers: the rest is done on the batch.
 
         Args:
-            image: uint8 ``[C, H, W]``.
+            image: ``[C, H, W]``, uint8, uint16, or float in [0, 1].
             draw: one slot.
 
         Returns:
-            uint8 ``[C, s, s]`` for each view; the image itself for a view that begins with no crop.
+            ``[C, s, s]`` of the same type for each view; the image itself for a view that begins with no crop.
         """
-        return [view(image[None], draw, stop=1)[0] if view.crops_first else image for view in self.views]
+        views: list[Any] = list(self.views)
+        return [view.crop(image[None], draw)[0] for view in views]
 
     def full(self, image: Tensor, draw: Draw) -> list[Tensor]:
-        """All of it on one uint8 image ``[C, H, W]``, for workers: finished float views ``[C, s, s]``."""
+        """All of it on one image ``[C, H, W]`` as :meth:`crop` takes it, for workers: finished views ``[C, s, s]``."""
         views, _ = self([x[None] for x in self.crop(image, draw)], draw)
         return [view[0] for view in views]
 
@@ -262,24 +271,26 @@ class EvalView(nn.Module):
 
     Args:
         ops: operations as in a view, without randomness (or with one draw that all samples share).
-        size, normalize, channels: as in :class:`ViewPipeline`.
+        size, normalize, channels, white: as in :class:`ViewPipeline`.
     """
 
     def __init__(self, ops: Sequence[Any], size: Side, normalize: Mapping[str, Sequence[float]] | None,
-                 channels: int = 3):
+                 channels: int = 3, white: int = WHITE):
         super().__init__()
+        self.white = white
         problems = registry.check(ops)
         if problems:
             raise ConfigError("augmentation.eval: " + "; ".join(problems))
-        self.view = View(ViewSpec(ops, size), 0, channels)
+        (spec,), self.changes = bands.adapted([ViewSpec(ops, size)], channels)
+        self.view = View(spec, 0)
         self.normalize = Normalize(normalize, channels)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """uint8, or float in [0, 1], ``[B, C, H, W]`` to normalised float32 ``[B, C, s, s]``."""
+        """uint8, uint16, or float in [0, 1], ``[B, C, H, W]`` to normalised float32 ``[B, C, s, s]``."""
         draw = Draw(stream_key(0, "eval", 0), images.new_zeros(len(images), dtype=torch.int64))
         with torch.autocast(images.device.type, enabled=False):
-            return self.normalize(self.view(unit(images), draw))
+            return self.normalize(self.view(unit(images, self.white), draw))
 
     def shrink(self) -> Callable[[int, int], int]:
         """As :meth:`ViewPipeline.shrink`."""
@@ -288,11 +299,10 @@ class EvalView(nn.Module):
 
     @torch.no_grad()
     def one(self, image: Tensor) -> Tensor:
-        """One uint8 image ``[C, H, W]`` of any size to ``[C, s, s]``, resized as uint8 as in a worker."""
+        """One image ``[C, H, W]`` of any size to ``[C, s, s]``, resized as it is stored, as in a worker."""
         draw = Draw(stream_key(0, "eval", 0), torch.zeros(1, dtype=torch.int64))
-        start = int(self.view.crops_first)
-        x = self.view(image[None], draw, stop=1) if start else image[None]
-        return self.normalize(self.view(unit(x), draw, start=start))[0]
+        x = self.view.crop(image[None], draw)
+        return self.normalize(self.view(unit(x, self.white), draw, start=int(self.view.crops_first)))[0]
 
 
 def _eighths(reduction: float) -> int:
@@ -300,6 +310,9 @@ def _eighths(reduction: float) -> int:
     return max(factor for factor in (1, 2, 4, 8) if factor == 1 or factor * SPARE <= reduction)
 
 
-def unit(images: Tensor) -> Tensor:
-    """uint8 as float32 in [0, 1]; floats as float32."""
-    return images.float().div_(255.0) if images.dtype == torch.uint8 else images.float()
+def unit(images: Tensor, white: int = WHITE) -> Tensor:
+    """uint8 and uint16, whose white is 255 and ``white``, as float32 in [0, 1]; floats as float32."""
+    if images.dtype == torch.uint8:
+        return images.float().div_(255.0)
+    # A crop may overshoot a white below the largest number.
+    return images.float().div_(white).clamp_(max=1.0) if images.dtype == torch.uint16 else images.float()

@@ -62,6 +62,22 @@ class Origin:
     stem: str = "standard"
 
 
+def _adapt_input(weight: Tensor, channels: int) -> Tensor:
+    """``[F, K, h, w]`` of an input convolution -> ``[F, channels, h, w]``, whose outputs are about as large.
+
+    timm's rule for colour, here for any K: one channel gets the sum, more get the K in turn, times ``K / channels``.
+    """
+    from timm.models import adapt_input_conv
+
+    given = weight.shape[1]
+    if given == 3:
+        return adapt_input_conv(channels, weight)
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    turns = [i % given for i in range(channels)]
+    return weight[:, turns] * (given / channels)
+
+
 class Backbone(nn.Module):
     """An encoder: ``[B, C, H, W]`` views to ``[B, out_features]``.
 
@@ -84,6 +100,7 @@ class Backbone(nn.Module):
 
     again: Callable[[], Backbone] | None = None  # builds it once more, without weights; None where nobody knows how
     pretrained = False  # whether it starts from weights
+    told: tuple[str, ...] = ()  # what was taken from their file and what was left, a line each
 
     def __init__(
         self,
@@ -93,7 +110,7 @@ class Backbone(nn.Module):
         image_size: Side,
         min_size: int,
         size_step: int = 1,
-        fixed_size: int | None = None,
+        fixed_size: Side | None = None,
         classifier: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -181,17 +198,15 @@ class Backbone(nn.Module):
             raise ConfigError(f"{by} needs a vision transformer: {self._unsupported('tokens', WITH_TOKENS)}")
 
     def fit_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt published weights to this network's channels (colour input convolution to fewer or more channels)."""
-        from timm.models import adapt_input_conv
-
+        """Adapt published weights to this network's channels (the input convolution to fewer or more channels)."""
         own = self.net.state_dict()
         channels = self.origin.in_channels
         fitted = dict(state)
         for name, value in state.items():
             wanted = own[name].shape if name in own else value.shape
-            colour = value.ndim == 4 and value.shape[1] == 3 and wanted[1] == channels
-            if colour and channels != 3 and value.shape[2:] == wanted[2:]:
-                fitted[name] = adapt_input_conv(channels, value)
+            first = value.ndim == len(wanted) == 4 and wanted[1] == channels != value.shape[1]
+            if first and (value.shape[0], *value.shape[2:]) == (wanted[0], *wanted[2:]):
+                fitted[name] = _adapt_input(value, channels)
         return fitted
 
     def check(self, view: Tensor) -> None:
@@ -211,10 +226,12 @@ class Backbone(nn.Module):
                 f"{got}, wanted at least {self.min_size} x {self.min_size}; set data.image_size={self.min_size} "
                 f"or more{small}, and local crops to no less"
             )
-        if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
+        only = None if self.fixed_size is None else height_width(self.fixed_size)
+        if only is not None and (height, width) != only:
+            wanted = height if height == width else f"[{height},{width}]"
             raise ConfigError(
-                f"{got}, but it takes only the size it was built for, {self.fixed_size} x {self.fixed_size}; "
-                f"set data.image_size={height}, and use it without crops of another size"
+                f"{got}, but it takes only the size it was built for, {only[0]} x {only[1]}; "
+                f"set data.image_size={wanted}, and use it without crops of another size"
             )
         if height % self.size_step or width % self.size_step:
             below = max(height - height % self.size_step, self.min_size)

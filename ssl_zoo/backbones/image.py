@@ -27,7 +27,7 @@ from ssl_zoo.backbones.vit import (
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest, require
 from ssl_zoo.ranges import Size
-from ssl_zoo.sides import Side
+from ssl_zoo.sides import Side, height_width, plain_side
 
 STEMS = ("standard", "small", "small_padded")
 PADDINGS = {"small": 1, "small_padded": 2}  # of the 3 x 3 convolution that replaces a ResNet's stem
@@ -38,7 +38,7 @@ SMALL_PATCHES = 8  # a small-stem ViT sees 8 x 8 patches
 def timm_model(
     name: str,
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     drop_path_uniform: bool = False,
@@ -49,10 +49,10 @@ def timm_model(
     Args:
         name: ``timm.list_models()``.
         in_channels: Channels of the views.
-        image_size: Side of the global views (pixels).
+        image_size: Side of the global views (pixels), or their height and width.
         stem: ``small`` for images of about 32 px: ResNet 3 x 3 stride 1 without pooling, ViT patches of
-            ``image_size / 8``, ConvNeXt patches of 1 (as much work as a small-stem ResNet-50). ``small_padded``:
-            that of a ResNet with two pixels of padding (solo-learn's CIFAR runs).
+            ``image_size / 8`` (the shorter side's), ConvNeXt patches of 1 (as much work as a small-stem ResNet-50).
+            ``small_padded``: that of a ResNet with two pixels of padding (solo-learn's CIFAR runs).
         weights: null, ``timm:NAME``, ``torchvision:NAME`` or a file.
         drop_path_uniform: ``drop_path_rate`` is that of all blocks of a vision transformer (DINOv2), not of the last.
         **arguments: timm's own, for example ``drop_path_rate=0.1``. With ``num_classes=512`` the features are those of
@@ -68,7 +68,7 @@ def timm_model(
     kind, accepted = _signature(timm.model_entrypoint(name))
     options = {"num_classes": 0, "in_chans": in_channels}
     if "img_size" in accepted:
-        options["img_size"] = image_size
+        options["img_size"] = plain_side(image_size)
     if "dynamic_img_size" in accepted:
         options["dynamic_img_size"] = True  # crops of several sizes in one batch
     if _wants_small(stem):
@@ -186,35 +186,35 @@ def resnet50x2(
 
 
 def vit_tiny(
-    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Side = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-Ti/16 of DeiT, https://arxiv.org/abs/2012.12877: 12 blocks, 3 heads, 192 features."""
     return vit("vit_tiny_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_small(
-    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Side = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-S/16 of DeiT and DINO: 12 blocks, 6 heads, 384 features (MoCo v3's ViT-S has 12 heads: num_heads=12)."""
     return vit("vit_small_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_base(
-    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Side = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-B/16, https://arxiv.org/abs/2010.11929: 12 blocks, 12 heads, 768 features."""
     return vit("vit_base_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_large(
-    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Side = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-L/16, https://arxiv.org/abs/2010.11929: 24 blocks, 16 heads, 1024 features."""
     return vit("vit_large_patch16_224", in_channels, image_size, stem, weights, **arguments)
 
 
 def vit_huge(
-    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Side = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ViT-H/14, https://arxiv.org/abs/2010.11929: 32 blocks, 16 heads, 1280 features."""
     return vit("vit_huge_patch14_224", in_channels, image_size, stem, weights, **arguments)
@@ -223,7 +223,7 @@ def vit_huge(
 def vit(
     name: str,
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     positions: str = "learned",
@@ -265,7 +265,7 @@ def vit(
 
 
 def convnext_tiny(
-    in_channels: Size = 3, image_size: Size = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
+    in_channels: Size = 3, image_size: Side = 224, stem: str = "standard", weights: str | None = None, **arguments: Any
 ) -> Backbone:
     """ConvNeXt-T, https://arxiv.org/abs/2201.03545: 768 features."""
     return timm_model("convnext_tiny", in_channels, image_size, stem, weights, **arguments)
@@ -325,20 +325,22 @@ def no_padded_stem(name: str) -> ConfigError:
     )
 
 
-def _small_timm(kind: Any, name: str, image_size: int, stem: str) -> dict[str, int]:
+def _small_timm(kind: Any, name: str, image_size: Side, stem: str) -> dict[str, int]:
     """timm's own arguments for small images; a ResNet has none, its stem is replaced after building."""
     import timm
 
     if stem != "small" and kind is not timm.models.ResNet:
         raise no_padded_stem(name)
     if issubclass(kind, (timm.models.VisionTransformer, timm.models.Eva)):
-        if image_size % SMALL_PATCHES:
-            below = max(image_size - image_size % SMALL_PATCHES, SMALL_PATCHES)
+        shorter, longer = sorted(height_width(image_size))
+        if shorter % SMALL_PATCHES:
+            below = max(shorter - shorter % SMALL_PATCHES, SMALL_PATCHES)
+            across = SMALL_PATCHES if shorter == longer else "more"
             raise ConfigError(
-                f"backbone {name!r} with stem=small has {SMALL_PATCHES} x {SMALL_PATCHES} patches, which "
-                f"{image_size} px do not divide into; set data.image_size={below} or {below + SMALL_PATCHES}"
+                f"backbone {name!r} with stem=small has {SMALL_PATCHES} x {across} patches, which {shorter} px do not "
+                f"divide into; set data.image_size={below} or {below + SMALL_PATCHES}"
             )
-        return {"patch_size": image_size // SMALL_PATCHES}
+        return {"patch_size": shorter // SMALL_PATCHES}
     if issubclass(kind, timm.models.ConvNeXt):
         return {"patch_size": 1}  # timm gives a stem of stride 2 a second reduction, which would end at 1 x 1
     if kind is timm.models.ResNet:
@@ -366,7 +368,7 @@ def _timm_wrapper(net: nn.Module) -> type[Backbone]:
     return TimmMaps if hasattr(net, "forward_intermediates") else Backbone
 
 
-def _timm_sizes(net: nn.Module, image_size: int) -> dict[str, int]:
+def _timm_sizes(net: nn.Module, image_size: Side) -> dict[str, Any]:
     """Which sizes a network with patches takes: multiples of the patch, or the one it was built for."""
     from timm.layers import PatchEmbed
 

@@ -17,6 +17,7 @@ from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.image import own_resnet
 from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.ranges import Size
+from ssl_zoo.sides import Side
 
 DEPTHS = {"resnet18_same": (BasicBlock, (2, 2, 2, 2)), "resnet50_same": (Bottleneck, (3, 4, 6, 3))}
 
@@ -57,7 +58,7 @@ def use_same_padding(net: nn.Module) -> None:
 
 def resnet18_same(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -68,7 +69,7 @@ def resnet18_same(
 
 def resnet50_same(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     zero_init_residual: bool = True,
@@ -77,7 +78,7 @@ def resnet50_same(
     return _resnet("resnet50_same", in_channels, image_size, stem, weights, zero_init_residual)
 
 
-def _resnet(name: str, channels: int, image_size: int, stem: str, weights: str | None, zero_init: bool) -> Backbone:
+def _resnet(name: str, channels: int, image_size: Side, stem: str, weights: str | None, zero_init: bool) -> Backbone:
     block, depths = DEPTHS[name]
     net = ResNet(block, depths, 64, channels, zero_init, project_always=True)
     use_same_padding(net)

@@ -16,6 +16,7 @@ from ssl_zoo.backbones.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Size
+from ssl_zoo.sides import Side
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 RATIO, LEAST = 0.0625, 32  # of a selective kernel's inner width, and its lower bound
@@ -32,7 +33,7 @@ class _Block(SelectiveKernelBottleneck):
 
 def resnet_sk(
     in_channels: Size = 3,
-    image_size: Size = 224,
+    image_size: Side = 224,
     stem: str = "standard",
     weights: str | None = None,
     depth: int = 50,

@@ -30,7 +30,7 @@ def resnet8(
 
 def vit_mini(
     in_channels: Size = 3,
-    image_size: Size = 32,
+    image_size: Side = 32,
     stem: str = "small",
     weights: str | None = None,
     embed_dim: Size = 128,

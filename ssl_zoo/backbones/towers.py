@@ -46,8 +46,9 @@ class Towers(Backbone):
         count = backbone.origin.in_channels
         known = all(len(group) and all(0 <= channel < count for channel in group) for group in channels)
         if not known or len(channels) < 2:
+            hint = "for L and ab [[0], [1, 2]]" if count > 2 else "which must have two or more (data.channels)"
             raise ConfigError(f"method.channels={[list(group) for group in channels]}: wanted two lists or more of "
-                              f"channels 0 to {count - 1} of the views, for L and ab [[0], [1, 2]]")
+                              f"channels 0 to {count - 1} of the views, {hint}")
         drawn = backbone.again is not None and not backbone.pretrained
         nets = [_narrowed(backbone.redrawn() if drawn and i else backbone, group) for i, group in enumerate(channels)]
         step = backbone.size_step
@@ -61,6 +62,9 @@ class Towers(Backbone):
             fixed_size=backbone.fixed_size,
         )
         self.channels = [list(group) for group in channels]
+        unread = [str(i) for i in range(count) if not any(i in group for group in channels)]
+        if unread:
+            self.told = (f"method.channels={self.channels}: channels {', '.join(unread)} of {count} are not read",)
         self.width = backbone.out_features
 
 

@@ -1,15 +1,19 @@
-"""Start from existing weights: ``backbone.weights=timm:NAME|torchvision:NAME|FILE``."""
+"""Start from existing weights: ``backbone.weights=timm:NAME|torchvision:NAME|RUN|FILE|FILE#PREFIX``."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssl_zoo import archives
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones import foreign
+from ssl_zoo.backbones.base import Backbone, backbone_of
 from ssl_zoo.errors import ConfigError, nearest
 
 log = logging.getLogger(__name__)
@@ -19,41 +23,71 @@ COUNTER = "num_batches_tracked"  # old files have none, and it says nothing abou
 
 
 def start_from(backbone: Backbone, weights: str) -> None:
-    """Load ``timm:NAME``, ``torchvision:NAME`` (``NAME`` or ``NAME.TAG``) or a file into ``backbone.net``.
+    """Load ``timm:NAME``, ``torchvision:NAME`` (``NAME`` or ``NAME.TAG``), a run or a file into ``backbone.net``.
+
+    A file may hold more than the network (MoCo's, DINO's, BYOL's checkpoints): the part whose names are the network's
+    is taken, ``FILE#PREFIX`` takes another. Of a run of ours it is the encoder that is judged. What was taken and what
+    was left is a line in ``backbone.told``.
 
     Raises:
         ConfigError: If the source is unknown, cannot be read, or belongs to another network.
     """
     kind, _, name = weights.partition(":")
     readers = {"timm": _timm, "torchvision": _torchvision}
-    state = readers[kind](name) if kind in readers else _file(weights)
-    load_weights(backbone.net, backbone.fit_weights(state), weights, backbone.classifier)
+    if kind in readers:
+        state, said = readers[kind](name), ""
+    else:
+        state, said = _file(weights, backbone)
+    text = load_weights(backbone.net, backbone.fit_weights(state), weights, backbone.classifier)
+    matching, *differing = (line.strip() for line in text.splitlines())
+    backbone.told = ("; ".join([matching + said, *differing, *adapted(state, backbone)]),)
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str, ignore: Sequence[str] = ()) -> None:
+def adapted(state: Mapping[str, Tensor], backbone: Backbone) -> list[str]:
+    """What is told of a first layer that was trained on another number of channels."""
+    channels = backbone.origin.in_channels
+    for name, own in backbone.net.state_dict().items():
+        given = state.get(name)
+        if own.ndim == 4 and given is not None and given.ndim == 4 and own.shape[1] == channels != given.shape[1]:
+            how = "their sum" if channels == 1 else f"repeated in turn, times {given.shape[1]}/{channels}"
+            return [f"{name}: its {given.shape[1]} input channels are made {channels} ({how})"]
+    return []
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str, ignore: Sequence[str] = ()) -> str:
     """Copy tensors that match by name and shape; what does not match keeps its initial value and is logged.
 
     Args:
         module: The network, under its library's names.
         state: Tensors to load.
         source: What to call them in messages.
-        ignore: Prefixes of ``state`` that do not count (a classifier).
+        ignore: Prefixes of ``state`` that do not count (a classifier), besides parts that the network does not have.
+
+    Returns:
+        How many tensors match, and what differs.
 
     Raises:
         ConfigError: If fewer than 99 % of the tensors of both sides together match; the message names what differs.
     """
     own = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
-    prefixes = tuple(f"{prefix}." for prefix in ignore)
-    given = {n: v for n, v in state.items() if not n.endswith(COUNTER) and not n.startswith(prefixes)}
+    beside = heads(state, own, ignore)
+    given = {name: value for name, value in state.items() if not name.endswith(COUNTER) and name not in beside}
     same = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
     total = len(own.keys() | given.keys())
     difference = _difference(own, given)
     text = f"weights={source}: {len(same)} of {total} tensors match{difference}"
     if len(same) < NEEDED * total:
-        hint = "; a checkpoint of a run is first written out by `ssl-zoo export`" if source.endswith(".ckpt") else ""
-        raise ConfigError(f"{text}\nat least {NEEDED:.0%} must: choose the backbone (and stem) of these weights{hint}")
+        raise ConfigError(f"{text}\nat least {NEEDED:.0%} must: choose the backbone (and stem) of these weights")
     module.load_state_dict(same, strict=False)
     log.log(logging.WARNING if difference else logging.INFO, text)
+    return text
+
+
+def heads(state: Mapping[str, Tensor], own: Mapping[str, Tensor], ignore: Sequence[str] = ()) -> set[str]:
+    """Names of classifiers and projectors beside the network: of parts that it does not have, and of its classifier."""
+    parts = {name.partition(".")[0] for name in own}
+    prefixes = tuple(f"{prefix}." for prefix in ignore)
+    return {n for n in state if n.startswith(prefixes) or "." in n and n.partition(".")[0] not in parts}
 
 
 def _difference(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
@@ -109,20 +143,47 @@ def _unreachable(source: str, error: Exception) -> ConfigError:
     )
 
 
-def _file(path: str) -> dict[str, Tensor]:
+def _file(weights: str, backbone: Backbone) -> tuple[dict[str, Tensor], str]:
+    """Weights by the network's names out of a file or run, and where they lay there, in words."""
+    path, _, asked = (weights, "", "") if Path(weights).expanduser().exists() else weights.rpartition("#")
+    path = path or weights
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not file.exists():
         raise ConfigError(
-            f"weights={path}: there is no such file; wanted null, timm:NAME, torchvision:NAME, "
-            "or a .safetensors or .pt file (`ssl-zoo export` writes one)"
+            f"weights={weights}: there is no such file; wanted null, timm:NAME, torchvision:NAME, a run, or a "
+            ".safetensors or .pt file of weights"
         )
+    content: Any = None if file.is_dir() else _content(file, path)
+    if content is None or isinstance(content, Mapping) and "ssl_zoo" in content and not asked:
+        return _run(path)
+    tensors, own = dict(foreign.flat(content)), backbone.net.state_dict()
+    if not tensors:
+        raise ConfigError(f"weights={path} holds no tensors by name; wanted a state dict")
+    part = foreign.find(tensors, own, path, asked or None)
+    unused = sorted(heads(part.state, own, backbone.classifier))
+    told = f", under {part.prefix.strip('.')}" if part.prefix else ""
+    others = [each.strip(".") for each in part.others]
+    told += f" (also there: {', '.join(others[:3])}; take it with {path}#{others[0]})" if others and not asked else ""
+    rest = foreign.left(tensors, part.prefix, unused)
+    return part.state, told + (f"; left: {rest}" if rest else "")
+
+
+def _content(file: Path, path: str) -> Any:
     try:
         if file.suffix == ".safetensors":
             return archives.read_tensors(file)
-        state = archives.read(file, mmap=False)
+        return archives.read(file, mmap=False, allowed=(argparse.Namespace,))  # options, which authors save beside them
     except archives.Unreadable as error:
-        raise ConfigError(f"weights={path} could not be read ({error})") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"weights={path} holds no tensors by name; wanted a state dict")
-    return state
+        raise ConfigError(
+            f"weights={path} could not be read ({error}); if it holds more than weights, write these into a file of "
+            "their own with torch.save"
+        ) from None
+
+
+def _run(path: str) -> tuple[dict[str, Tensor], str]:
+    """The encoder that is judged and exported of a run of ours."""
+    from ssl_zoo import build  # which builds backbones
+
+    with torch.random.fork_rng(devices=[]):  # what is built next must not depend on how much the run's networks draw
+        method, _, _ = build.load_method(path)
+    return dict(backbone_of(method.encoder).net.state_dict()), f", of the encoder of {type(method).__name__}'s run"

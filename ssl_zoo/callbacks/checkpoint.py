@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ssl_zoo import files
 from ssl_zoo.distributed import highest, is_main
+from ssl_zoo.machine import REPLACES_MAPPED
 from ssl_zoo.runs import BEST, CHECKPOINTS, LAST
 
 TERMINATED, INTERRUPTED = 143, 130  # what a shell reports after SIGTERM and after SIGINT
@@ -252,4 +253,4 @@ class CheckpointFile(TorchCheckpointIO):
             os.fsync(file.fileno())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=REPLACES_MAPPED)

@@ -135,8 +135,6 @@ class Collapse(pl.Callback):
     @staticmethod
     @torch.no_grad()
     def _measure(features: Tensor) -> tuple[dict[str, float], float]:
-        if features.device.type == "mps":  # has neither float64 nor eigenvalues
-            features = features.cpu()
         if not bool(features.isfinite().all()):  # the eigenvalues of NaN raise; the NaN guard says what happened
             return {"collapse/std": math.nan, "collapse/rank": math.nan}, 0.0
         scale = features.abs().mean().clamp(min=1e-30)
@@ -173,8 +171,6 @@ class Collapse(pl.Callback):
 
     def _judge_assignments(self, assignments: Tensor) -> None:
         rows, clusters = assignments.shape
-        if assignments.device.type == "mps":  # has no float64
-            assignments = assignments.cpu()
         told, whole = torch.stack(information(assignments)).tolist()
         most = math.log(min(rows, clusters))
         self.latest["collapse/information"] = told

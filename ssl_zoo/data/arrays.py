@@ -7,7 +7,7 @@ are checked instead. Downloading is left to torchvision.
 
 from __future__ import annotations
 
-import codecs
+import copy
 import gzip
 import math
 import os
@@ -22,9 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo import machine
+from ssl_zoo.data import plain_pickle
 from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.fingerprint import Block, content, digest, numbers, sampled
-from ssl_zoo.data.source import Splits
+from ssl_zoo.data.source import WHITE, Splits
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.sides import Side, height_width, plain_side
 
@@ -36,14 +38,15 @@ class Arrays:
     """Images in one tensor.
 
     Args:
-        images: ``uint8 [N, C, H, W]``.
+        images: ``[N, C, H, W]`` of uint8, of uint16, or of floats in [0, 1].
         labels: ``[N]`` int64, -1 = none; None: unlabelled.
         classes: Their names.
         origin: What the fingerprint tells apart where ``images`` were computed, which rounds otherwise on another
             processor: the images before they were resized, or words that determine them. None: ``images``.
+        white: The value of uint16 images that is white: 4095 of 12 bits.
 
     Raises:
-        ConfigError: For pixels of another type, whose range nobody knows, or of another shape.
+        ConfigError: For pixels of another type or outside of [0, 1], whose range nobody knows, or of another shape.
     """
 
     in_memory = True
@@ -55,13 +58,18 @@ class Arrays:
         labels: Tensor | None,
         classes: list[str] | None,
         origin: Tensor | str | None = None,
+        white: int = WHITE,
     ) -> None:
-        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+        if images.dtype not in (torch.uint8, torch.uint16) and not images.is_floating_point() or images.dim() != 4:
             raise ConfigError(
-                f"images are {images.dtype} {list(images.shape)}, wanted torch.uint8 [N, 1 or 3, H, W]; floats in "
-                "[0, 1] become that by (x * 255).round().clamp(0, 255).to(torch.uint8), 16 bits by "
-                "(x // 257).to(torch.uint8)"
+                f"images are {images.dtype} {list(images.shape)}, wanted [N, C, H, W] of torch.uint8, torch.uint16, or "
+                "floats in [0, 1]"
             )
+        if images.is_floating_point():
+            images = _checked(images).float()
+        if images.dtype == torch.uint16 and not 255 < white <= WHITE:
+            raise ConfigError(f"white={white}: wanted a value from 256 to 65,535 for images of uint16")
+        self.white = white
         self.images = images
         self.labels = labels
         self.classes = None if labels is None else classes
@@ -84,8 +92,20 @@ class Arrays:
         return self.images[index].cpu()
 
     def to(self, device: torch.device) -> Arrays:
-        labels = None if self.labels is None else self.labels.to(device)
-        return Arrays(self.images.to(device), labels, self.classes, self.origin)
+        moved = copy.copy(self)
+        moved.images, moved.labels = self.images.to(device), None if self.labels is None else self.labels.to(device)
+        return moved
+
+
+def _checked(images: Tensor) -> Tensor:
+    """Floating-point images, if they lie in [0, 1]."""
+    low, high = (float(x) for x in images.aminmax()) if images.numel() else (0.0, 0.0)
+    if not 0 <= low <= high <= 1:  # NaN too
+        raise ConfigError(
+            f"images of {images.dtype} hold values from {low:g} to {high:g}, wanted floats in [0, 1]; map what is "
+            "black to 0 and what is white to 1: ((x - low) / (high - low)).clamp(0, 1)"
+        )
+    return images
 
 
 def resized(images: Tensor, labels: Tensor | None, classes: list[str], image_size: Side, channels: int) -> Arrays:
@@ -105,7 +125,7 @@ def shaped(images: Tensor, image_size: Side, channels: int) -> Tensor:
 def check_memory(samples: int, image_size: Side, channels: int) -> None:
     """Raise the sentence about images that would fill this machine, before there are any."""
     height, width = height_width(image_size)
-    wanted, there = samples * channels * height * width, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted, there = samples * channels * height * width, machine.memory()
     if wanted > SHARE * there:
         raise ConfigError(
             f"{samples:,} images of {height} x {width} pixels are {wanted / 2**30:,.1f} GiB, and this machine "
@@ -253,7 +273,16 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
         raise _damaged(path, "is missing")
     try:
         return reader(path)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
+    except plain_pickle.NotData as error:
+        raise ConfigError(
+            f"{path}: {error}; write it again with NumPy arrays and lists alone, for example "
+            "pickle.dump({'data': numpy.asarray(data), 'labels': list(map(int, labels))}, file), or delete its folder "
+            "and run once with data.download=true"
+        ) from None
+    except (
+        OSError, EOFError, ValueError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, IndexError,
+        OverflowError, MemoryError,
+    ) as error:  # fmt: skip
         raise _damaged(path, f"cannot be read ({error})") from None
 
 
@@ -273,28 +302,9 @@ def _idx(folder: Path, name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(data.reshape(shape).copy())
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickle NumPy arrays and plain containers; a pickle that asks for anything else is refused, never run."""
-
-    ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which is not data")
-        return self.ALLOWED[module, name]
-
-
 def _unpickle(path: Path) -> dict[bytes, Any]:
-    with path.open("rb") as file:
-        found = _ArraysOnly(file, encoding="bytes").load()
     # Written by Python 2 the keys are bytes, by Python 3 text.
-    return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
+    return {key.encode() if isinstance(key, str) else key: value for key, value in plain_pickle.load(path).items()}
 
 
 def _cifar(
@@ -309,7 +319,7 @@ def _cifar(
     names = [str(i) for i in range(classes)]
     if (folder / meta[0]).is_file():
         found = _read(folder / meta[0], _unpickle)[meta[1].encode()]
-        names = [name.decode() if isinstance(name, bytes) else name for name in found]
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in found]
     splits = []
     for group in files:
         batches = [_cifar_file(folder / name, key, classes) for name in group]
@@ -322,12 +332,14 @@ def _cifar_file(path: Path, key: bytes, classes: int) -> tuple[Tensor, Tensor]:
     found = _read(path, _unpickle)
     if b"data" not in found or key not in found:
         raise _damaged(path, f"holds {sorted(map(str, found))}, not data and {key.decode()}")
-    images, labels = np.asarray(found[b"data"]), torch.tensor(found[key], dtype=torch.int64)
+    images, labels = np.asarray(found[b"data"]), np.asarray(found[key])
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise _damaged(path, f"holds {labels.dtype} {labels.shape} for labels, not a whole number for each image")
     if images.dtype != np.uint8 or images.shape != (len(labels), 3072):
         raise _damaged(path, f"holds {images.dtype} {images.shape} and {len(labels)} labels, not 3072 bytes a label")
     if not len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise _damaged(path, f"holds labels outside of 0 .. {classes - 1}")
-    return torch.from_numpy(images.reshape(-1, 3, 32, 32).copy()), labels
+    return torch.from_numpy(images.reshape(-1, 3, 32, 32).copy()), torch.from_numpy(labels.astype(np.int64))
 
 
 def _stl(folder: Path, part: str) -> tuple[Tensor, Tensor]:

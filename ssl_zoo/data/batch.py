@@ -33,8 +33,8 @@ class DataInfo:
 class RawBatch:
     """A batch as the loader gives it, before the views are made.
 
-    ``images`` is ``uint8 [B, C, H, W]``, or a list with one tensor per view where workers cropped (uint8) or
-    finished (float) the views.
+    ``images`` is ``[B, C, H, W]`` of uint8, uint16, or float in [0, 1]; or a list with one tensor per view where
+    workers cropped the views, or made the whole of them.
     """
 
     images: Any
@@ -44,6 +44,7 @@ class RawBatch:
     epoch: int
     micro: int
     reports: dict[str, Tensor] = field(default_factory=dict)  # what operations in workers said of the views
+    finished: bool = False  # whether ``images`` are whole views
 
 
 @dataclass

@@ -138,7 +138,7 @@ class Index:
                 f"{name}: items hold {formats}{''.join(f' with {key}' for key in packed)}; wanted exactly one image "
                 f"file among them ({' or '.join(ENCODED)}), neither compressed nor encrypted"
             )
-        self.leaf, self.leaves = images[0], len(formats)
+        self.leaf, self.leaves, self.kind = images[0], len(formats), str(formats[images[0]])
         self.version = hashlib.sha256(content).hexdigest()[:12]
 
     def __len__(self) -> int:

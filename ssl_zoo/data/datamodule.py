@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -12,17 +12,21 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import distributed
+from ssl_zoo.augmentations import bands
 from ssl_zoo.augmentations.captured import CapturedViews
-from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
+from ssl_zoo.augmentations.rng import BatchRNG, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data import fingerprint
 from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
+from ssl_zoo.data.damage import Damage
 from ssl_zoo.data.decoders import STREAM, TrainTask, auto_workers
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
 from ssl_zoo.data.pseudo import PseudoLabels
 from ssl_zoo.data.sampler import Groups, Mixture, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
+from ssl_zoo.data.statistics import normalization
+from ssl_zoo.data.view_checks import check_views
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import Side, height_width, plain_side
@@ -42,10 +46,11 @@ class DataModule(pl.LightningDataModule):
             of those; None: a batch is what comes, of both.
         image_size: Of the views unless ``augmentation`` says otherwise: side of a square, or height and width.
         stored_size: Of images that are kept in memory at one size, from which views are cut; None: ``image_size``.
-        channels: 1 or 3; samples are converted.
-        augmentation: ``{views, eval, normalize, where}`` as ``conf/augmentation`` has it.
+        channels: Bands of the images: grey (1) and colour (3) become each other, others are as many as the files have.
+        augmentation: ``{views, eval, normalize, where}`` as ``conf/augmentation`` has it; views for colour adapt to
+            other bands.
         seed: Of the order, the draws and the choice of labels.
-        root: Where the files are.
+        root: Where the files are; a list where the source takes several places.
         download: Whether missing files may be fetched.
         subset: Train on this many samples (a fixed choice); None: on all.
         labels: Share of each class that keeps its labels; None: all.
@@ -60,6 +65,7 @@ class DataModule(pl.LightningDataModule):
         layout: What the check before the start looks for; not used here.
         changed: For the training command, not used here: whether a run may go on with other data than it began with.
         epoch_steps: Optimizer steps of an epoch, whatever the number of samples; None: as many as they fill.
+        trains: False: nobody trains on it, so that fewer samples than a batch will do (evaluation, pictures).
     """
 
     def __init__(
@@ -70,7 +76,7 @@ class DataModule(pl.LightningDataModule):
         channels: int,
         augmentation: Mapping[str, Any],
         seed: int = 0,
-        root: str | None = None,
+        root: str | list[str] | None = None,
         download: bool = False,
         subset: int | None = None,
         labels: float | None = None,
@@ -85,9 +91,11 @@ class DataModule(pl.LightningDataModule):
         epoch_steps: Size | None = None,
         stored_size: Side | None = None,
         unlabelled_per_labelled: Size | None = None,
+        trains: bool = True,
     ) -> None:
         super().__init__()
         self.unlabelled_per_labelled = unlabelled_per_labelled
+        self.trains = trains
         self.batch_size = batch_size
         self.image_size = plain_side(image_size)
         self.channels = channels
@@ -98,7 +106,7 @@ class DataModule(pl.LightningDataModule):
         self.where = augmentation.get("where", "auto")
         require("augmentation.where", self.where, PLACES, ConfigError)
         auto_workers(workers, True, 1, 1)
-        self._root = root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))
+        self._root = [_place(one) for one in root] if isinstance(root, list) else _place(root)
         stored = image_size if stored_size is None else stored_size
         splits = source(root=root, download=download, image_size=stored, channels=channels)
         self._splits = splits
@@ -111,54 +119,32 @@ class DataModule(pl.LightningDataModule):
         self._pseudo: Tensor | None = None  # [N, C] guessed classes by index
         self.train: Part = self._chosen()
         self.val: Source | None = held_out or splits.val
+        self.normalization = normalization(augmentation.get("normalize"), train, channels)
         # Two copies: workers are forked with one that has never seen a device.
         self.views, self._worker_views = (self._pipeline(augmentation) for _ in range(2))
         self.captured = CapturedViews(self.views)
         self.eval_view, self._worker_eval_view = (self._eval_view(augmentation) for _ in range(2))
-        self._check_cuts()
-        self._try_views()
+        check_views(self.views, self.eval_view, channels, self.train.image_size, self.image_size)
         self._plan()  # a batch that cannot be made is an error now, not after the networks are built
         self._loader: TrainLoader | None = None
         self._position: dict[str, int] | None = None
         self._groups: Groups | None = None
+        self._damages: dict[str, Damage] = {}
+        self.run_dir: Path | None = None  # where damaged files are listed; None: nowhere
 
     def _pipeline(self, augmentation: Mapping[str, Any]) -> ViewPipeline:
-        return ViewPipeline(augmentation["views"], augmentation.get("normalize"), channels=self.channels)
+        return ViewPipeline(augmentation["views"], self.normalization.numbers, self.channels, self.train.white)
 
     def _eval_view(self, augmentation: Mapping[str, Any]) -> EvalView:
-        ops, normalize = augmentation["eval"]["ops"], augmentation.get("normalize")
-        size = augmentation["eval"].get("size") or self.image_size
-        return EvalView(ops, size, normalize, channels=self.channels)
-
-    def _check_cuts(self) -> None:
-        """Images of different sizes can be stacked only after something has cut them."""
-        pipelines: dict[str, Iterable[Any]]
-        pipelines = {"augmentation.views": self.views.views, "augmentation.eval": [self.eval_view.view]}
-        for name, views in pipelines.items():
-            loose = [str(i) for i, view in enumerate(views) if not view.crops_first]
-            if self.train.image_size is None and loose:
-                raise ConfigError(
-                    f"{name}: view {', '.join(loose)} does not begin with a crop or a resize, and the images of this "
-                    "data set differ in size; put image/random_resized_crop or image/resize_center_crop first"
-                )
-
-    def _try_views(self) -> None:
-        """Operations that do not fit the images or one another say so now, on a black image, not at the first step."""
-        height, width = height_width(self.train.image_size or self.image_size)
-        image = torch.zeros(1, self.channels, height, width)
-        draw = Draw(stream_key(0, "try", 0), torch.zeros(1, dtype=torch.int64))
-        tries: dict[str, Callable[[], Any]]
-        tries = {"views": lambda: self.views(image, draw), "eval": lambda: self.eval_view(image)}
-        for name, made in tries.items():
-            try:
-                made()
-            except ValueError as error:
-                raise ConfigError(f"augmentation.{name}: {error}") from None
+        ops, size = augmentation["eval"]["ops"], augmentation["eval"].get("size") or self.image_size
+        return EvalView(ops, size, self.normalization.numbers, self.channels, self.train.white)
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
+        if not self.trains:
+            return Plan(len(self.train), min(self.batch_size, len(self.train)), self.seed)
         sizes = len(self.train), self.batch_size, self.seed, self.accumulate
         mixture = Mixture.of(self.train.labels, self.unlabelled_per_labelled)
-        return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture)
+        return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture, self.train.shares)
 
     def _labelled(self, train: Part, fraction: float | None) -> Tensor | None:
         if fraction is None:
@@ -189,6 +175,13 @@ class DataModule(pl.LightningDataModule):
         return DataInfo(len(self.train), classes, self.image_size, self.channels, self._plan().rows)
 
     @property
+    def decisions(self) -> list[str]:
+        """What was decided about the data, a line each: told at the start, kept in the run's record."""
+        own = getattr(self._splits.train, "decisions", ())
+        changes = list(dict.fromkeys([*self.views.changes, *self.eval_view.changes]))
+        return [*own, *bands.told(changes, self.channels), *self.normalization.told]
+
+    @property
     def epoch_samples(self) -> int:
         """Of which ``batch_size`` make a step: all, or the labelled ones of a mixture."""
         return self._plan().counted
@@ -216,7 +209,7 @@ class DataModule(pl.LightningDataModule):
         self._plan(distributed.rank(), distributed.world_size()).group(Groups(number, instances, domain))
 
     def image(self, index: int, train: bool = True) -> Tensor:
-        """A sample as it is stored: ``uint8 [C, H, W]``."""
+        """A sample as it is stored: ``[C, H, W]``."""
         source = self.train if train else self.val
         assert source is not None
         return source.load(index)
@@ -244,6 +237,7 @@ class DataModule(pl.LightningDataModule):
             device: Where the run trains.
         """
         own = {f"data.source.{key}": value for key, value in getattr(self.train.source, "resolved", {}).items()}
+        own |= {"augmentation.normalize": self.normalization.numbers} if self.normalization.measured else {}
         return {"augmentation.where": "worker" if self._finish(device) else "device", **own}
 
     def describe(self, device: torch.device | str | None = None, processes: int = 1) -> str:
@@ -300,7 +294,8 @@ class DataModule(pl.LightningDataModule):
         """Samples in memory on a GPU, if they take little of what is free there."""
         if device.type != "cuda":
             return part
-        size = len(part.source) * part.channels * math.prod(height_width(part.image_size or 0))
+        row = part.fetch(torch.zeros(1, dtype=torch.int64))
+        size = len(part.source) * row.numel() * row.element_size()
         return part.to(device) if size <= RESIDENT * torch.cuda.mem_get_info(device)[0] else part
 
     # Loaders
@@ -317,7 +312,7 @@ class DataModule(pl.LightningDataModule):
         plan = self._plan(distributed.rank(), distributed.world_size(), kept)
         task = None if batched else TrainTask(self.train, self._worker_views, self.seed, self._finish(device))
         workers = 0 if batched else self._count_workers()
-        self._loader = TrainLoader(self.train, plan, task, workers, pin=device.type == "cuda")
+        self._loader = TrainLoader(self.train, plan, task, workers, device.type == "cuda", self._damage(self.train))
         if self._groups is not None:
             self._loader.group(self._groups)
         if self._position is not None:
@@ -347,7 +342,19 @@ class DataModule(pl.LightningDataModule):
         view = self.eval_view if source.in_memory else self._worker_eval_view
         batch = max(min(self.batch_size // world, 512), 64)
         workers = 0 if source.in_memory else self._count_workers()
-        return EvalLoader(source, view, batch, distributed.rank(), world, workers, device, rows)
+        rank, damage = distributed.rank(), self._damage(source)
+        return EvalLoader(source, view, batch, rank, world, workers, device, rows, damage)
+
+    def _damage(self, source: Source) -> Damage:
+        """One list for all passes over the same samples, so that a file is told once."""
+        kind = "val" if source is self.val else "train"
+        if kind not in self._damages:
+            self._damages[kind] = Damage(source.damage_limit, len(source))
+        damage = self._damages[kind]
+        if self.run_dir is not None:
+            rank = distributed.rank()
+            damage.listed = Path(self.run_dir, f"damaged.rank{rank}.txt" if rank else "damaged.txt")
+        return damage
 
     # From rows to views, after Lightning has moved them to the device
 
@@ -360,7 +367,7 @@ class DataModule(pl.LightningDataModule):
         rng = BatchRNG(self.seed, batch.epoch, batch.micro, slots, STREAM, device)
         views: Any = batch.images
         extra: dict[str, Tensor] = {}
-        if not (isinstance(views, list) and views[0].is_floating_point()):
+        if not batch.finished:
             self.views.to(device)
             views, extra = self.captured(views, stream_key(self.seed, STREAM, batch.epoch), rng.slot)
         if self._pseudo is not None:
@@ -397,3 +404,8 @@ class DataModule(pl.LightningDataModule):
         if self._loader is not None:
             self._loader.close()
         self._loader = self._position = self._groups = None
+
+
+def _place(root: str | None) -> str | None:
+    """A folder as every process sees it; an URL as it is."""
+    return root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))

@@ -25,7 +25,7 @@ class TrainTask(Dataset):
         source: Training samples.
         views: A view pipeline on the CPU.
         seed: Of the draws, the same as on the device.
-        finish: Whether to make whole views (float) or only what changes the size (uint8).
+        finish: Whether to make whole views, or only what changes the size.
     """
 
     def __init__(self, source: Source, views: Any, seed: int, finish: bool) -> None:

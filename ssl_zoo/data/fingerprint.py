@@ -7,6 +7,7 @@ the data lies. What each kind of source puts into it:
   sizes in bytes of 1,024 files that follow from the names (of all, if there are fewer), and the first 64 KiB of 32 of
   these. **An edit in place goes unseen if the file is not among the 1,024, or if it leaves the size as it was and the
   file is not among the 32.** Nothing but these files is touched.
+- table: the same; several roots: also the position of the first sample of each.
 - pack: the checksum, size, height and width of each sample, and the labels.
 - stream: its index (names, sizes and counts of the chunks), and the labels.
 - arrays: the pixels as they are stored, all of them up to 512 MiB, else 4,096 rows spread evenly, and the labels.

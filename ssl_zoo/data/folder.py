@@ -1,42 +1,42 @@
-"""Any tree of image files, labelled by sub-folder or not."""
+"""Image files of people's own: a tree, a table of them, or several of these."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo import files
-from ssl_zoo.data.chosen_files import chosen_files
-from ssl_zoo.data.decode import EXTENSIONS, Shrink, decode
+from ssl_zoo.data.csv_file import SUFFIXES, csv_file
+from ssl_zoo.data.decode import Reader, Shrink, reader
 from ssl_zoo.data.fingerprint import chosen, digest, numbers, spread
-from ssl_zoo.data.source import Splits
+from ssl_zoo.data.pixel_range import sampled
+from ssl_zoo.data.source import Shares, Splits
+from ssl_zoo.data.tree import Options, Parts, Rows, tree
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.sides import Side
 
-INDEX_VERSION = 1
 CONTENTS, BEGINNING = 32, 1 << 16  # files that a fingerprint looks into, and how far
 
 
 class Folder:
-    """Image files of one tree; decoded when asked for.
+    """Image files; decoded when asked for.
 
     Args:
-        root: Where the tree stands.
-        paths: Relative to it, sorted.
-        labels: ``[N]`` int64, or None.
+        root: Where they lie; or several folders.
+        paths: Relative to it.
+        labels: ``[N]`` int64, -1 = none; or None.
         classes: Their names.
-        channels: 1 or 3: what files are converted to.
+        reader: How files become images.
         damage_limit: So many damaged files are replaced.
-        draft: Whether large JPEG files may be decoded smaller.
+        first: Of several roots: the first sample of each.
+        share: Of several roots: the share of an epoch that each gives; None: as many samples as it has.
+        decisions: What was decided about the files, a line each.
     """
 
     in_memory = False
@@ -44,19 +44,26 @@ class Folder:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | Sequence[Path],
         paths: list[str],
         labels: Tensor | None,
         classes: list[str] | None,
-        channels: int,
+        reader: Reader,
         damage_limit: int,
-        draft: bool = True,
+        first: Sequence[int] = (0,),
+        share: Sequence[float] | None = None,
+        decisions: Sequence[str] = (),
     ) -> None:
-        self.root = root
-        self.draft = draft
+        self.roots = [root] if isinstance(root, Path) else list(root)
+        self.first = np.array(first)
+        self.shares = None if share is None else Shares(self._roots_of(len(paths)), tuple(share))
+        self.reader = reader
+        self.resolved = reader.resolved
+        self.decisions = [*decisions, *reader.decisions]
+        self.white = reader.range.white
         self.labels = labels
         self.classes = classes
-        self.channels = channels
+        self.channels = reader.channels
         self.damage_limit = damage_limit
         # One block of bytes instead of a million strings: workers share it with the parent instead of copying it,
         # which is what reference counts do to a list.
@@ -70,7 +77,12 @@ class Folder:
     def path(self, index: int) -> str:
         """Full path of a sample."""
         start = self._ends[index - 1] if index else 0
-        return str(self.root / os.fsdecode(self._names[start : self._ends[index]].tobytes()))
+        root = self.roots[0] if len(self.roots) == 1 else self.roots[int(self.first.searchsorted(index, "right")) - 1]
+        return str(root / os.fsdecode(self._names[start : self._ends[index]].tobytes()))
+
+    def _roots_of(self, samples: int) -> Tensor:
+        """``[N]``: in which root each sample lies."""
+        return torch.from_numpy(self.first.searchsorted(np.arange(samples), "right") - 1)
 
     def fingerprint(self) -> str:
         names = digest(self._ends.astype("<i8"), self._names)
@@ -78,10 +90,15 @@ class Folder:
         sizes = np.array([_size(self.path(i)) for i in rows], "<i8")
         # Raw images of one shape all have one size: a look into a few tells two sets with the same names apart.
         looked_into = b"".join(_beginning(self.path(rows[int(i)])) for i in spread(len(rows), CONTENTS))
-        return digest("folder", names, numbers(self.labels), sizes, np.frombuffer(looked_into, np.uint8))
+        several = [self.first.astype("<i8")] if len(self.roots) > 1 else []
+        return digest("folder", names, numbers(self.labels), sizes, np.frombuffer(looked_into, np.uint8), *several)
 
     def load(self, index: int, shrink: Shrink | None = None) -> Tensor:
-        return decode(self.path(index), self.channels, shrink=shrink if self.draft else None)
+        return self.reader(self.path(index), shrink=shrink)
+
+    def masked(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """A sample, and where it has no data: :meth:`ssl_zoo.data.decode.Reader.masked`."""
+        return self.reader.masked(self.path(index))
 
     def fetch(self, index: Tensor) -> Tensor:
         raise TypeError("a folder is read with load(i): its images differ in size")
@@ -107,8 +124,18 @@ def _beginning(path: str) -> bytes:
         return b""
 
 
+class Many(NamedTuple):
+    """Rows of several roots, one after the other; ``first`` is the position of the first of each."""
+
+    roots: list[Path]
+    first: list[int]
+    paths: list[str]
+    labels: Tensor | None
+    classes: list[str] | None
+
+
 def folder(
-    root: str | None,
+    root: str | list[str] | None,
     channels: int,
     image_size: Side,
     labels: Literal["auto", "folder", "none"] = "auto",
@@ -117,155 +144,148 @@ def folder(
     draft: bool = True,
     download: bool = False,
     files: str | None = None,
+    range: Any = "auto",
+    nodata: float | None = None,
+    table: str | None = None,
+    train_folder: str | None = None,
+    val_folder: str | None = None,
+    shares: list[float] | None = None,
+    exif: bool = False,
+    max_pixels: int | None = None,
 ) -> Splits:
-    """``root/train`` and ``root/val`` where they exist, else everything below ``root``.
+    """Training and validation images of a folder, of a table, or of several of these.
 
     Args:
-        root: The tree; links are followed, hidden entries are not.
-        channels: 1 (grey) or 3.
+        root: A folder, a ``.csv`` or ``.tsv`` file (:mod:`ssl_zoo.data.csv_file`), or a list of them. Of a folder that
+            holds folders with known names for parts (:mod:`ssl_zoo.data.split_names`) these train and validate;
+            otherwise everything below it trains. Links are followed, hidden entries are not.
+        channels: 1 (grey), 3, or as many bands as the files have.
         image_size: Not used here: views cut images of any size.
         labels: ``folder``: the first sub-folder is the class. ``none``: unlabelled, and no validation set. ``auto``:
-            by folder if there are two or more and no image lies outside of them.
+            by folder if there are two or more and no image lies outside of them; those of a table.
         max_damaged: Unreadable files that are replaced before the run ends; None: the larger of 100 and 1 %.
         cache: Folder for the list of files; None: ``~/.cache/ssl_zoo``; False: none.
         draft: Decode JPEG files that are more than four times as large as needed at 1/2, 1/4 or 1/8 of their size.
         download: Not possible for a folder.
-        files: A text file that lists the training files, one path below ``root`` or ``root/train`` a line, alone or
-            before a space and a label (ImageNet-LT); labels are those of the folders, and validated are images of
+        files: A text file that lists the training files, one path below ``root`` or its training folder a line, alone
+            or before a space and a label (ImageNet-LT); labels are those of the folders, and validated are images of
             the classes in the list. None: all files.
+        range, nodata: As :func:`ssl_zoo.data.decode.reader` takes them.
+        table: A ``.csv`` or ``.tsv`` file whose paths are relative to ``root``; None: ``root`` says all.
+        train_folder: Of the training images, below ``root``; ``.``: all that is there. None: by name.
+        val_folder: Of the validation images; ``none``: there is none. None: by name.
+        shares: Of several roots: the share of an epoch's samples that each gives, in proportion; None: an epoch shows
+            each sample once.
+        exif: Turn photographs as their orientation tag says.
+        max_pixels: Larger images are damaged ones; None: Pillow's limit, 178,956,970.
 
     Raises:
         ConfigError: No image, a class that only the validation set has, labels asked for where there are no folders, a
-            list that names what is not there.
+            list or a table that names what is not there.
     """
     if root is None:
         raise ConfigError("data.root is not set: wanted the folder that holds the images (or train/ and val/)")
     if download:
         raise ConfigError("data.download=true: nobody knows where this folder comes from; fetch it and set data.root")
+    roots = [root] if isinstance(root, str) else list(root)
+    options = Options(labels, cache, files, train_folder, val_folder)
+    _check_roots(roots, shares, options, table)
+    parts = [_parts(one, table, options) for one in roots]
+    train = _joined([part.train for part in parts])
+    held = [part.val for part in parts if part.val is not None]
+    val = _joined(held, train.classes) if held and train.classes else None
+    limit = max(100, len(train.paths) // 100) if max_damaged is None else max_damaged
+    looked_into = [_full(train, i) for i in sampled(len(train.paths))]
+    read = reader(looked_into, channels, range, nodata, draft, exif=exif, max_pixels=max_pixels)
+    told = [_line(one, line, len(roots)) for one, part in zip(roots, parts, strict=True) for line in part.decisions]
+    told += [] if shares is None else [_shares_line(roots, train, shares)]
+
+    def source(rows: Many, **more: Any) -> Folder:
+        return Folder(rows.roots, rows.paths, rows.labels, rows.classes, read, limit, rows.first, **more)
+
+    return Splits(source(train, share=shares, decisions=told), None if val is None else source(val))
+
+
+def _parts(root: str, table: str | None, options: Options) -> Parts:
     base = Path(os.path.expanduser(str(root))).absolute()
-    if not base.is_dir():
-        raise ConfigError(f"data.root={root}: there is no such folder (looked at {base})")
-    train_root = base / "train" if (base / "train").is_dir() else base
-    paths = _listed(train_root, cache)
-    if not paths:
+    if table is not None:
+        file = Path(os.path.expanduser(table)).absolute()
+        return csv_file(f"data.source.table={table}", file, _existing(root, base), options.labels)
+    if base.suffix.lower() in SUFFIXES and not base.is_dir():
+        return csv_file(f"data.root={root}", base, base.parent, options.labels)
+    return tree(root, _existing(root, base), options)
+
+
+def _existing(root: str, base: Path) -> Path:
+    if base.is_dir():
+        return base
+    wanted = f"wanted a folder, or a {' or '.join(SUFFIXES)} file"
+    if base.exists():
+        raise ConfigError(f"data.root={root} is a file; {wanted}")
+    raise ConfigError(f"data.root={root}: there is no such folder (looked at {base})")
+
+
+def _check_roots(roots: list[str], shares: list[float] | None, options: Options, table: str | None) -> None:
+    """Raise for settings that do not go together."""
+    tables = [root for root in roots if Path(root).suffix.lower() in SUFFIXES]
+    of_a_folder = {"files": options.files, "train_folder": options.train_folder, "val_folder": options.val_folder}
+    typed = [f"data.source.{name}={value}" for name, value in of_a_folder.items() if value is not None]
+    if typed and (table is not None or tables):
+        raise ConfigError(f"{typed[0]} goes with a folder, and {table or tables[0]} says itself which images there are")
+    if len(roots) > 1 and (table is not None or options.files is not None):
+        name, value = ("table", table) if table is not None else ("files", options.files)
+        raise ConfigError(f"data.source.{name}={value} goes with one root, and there are {len(roots)}")
+    if not roots:
+        raise ConfigError("data.root=[]: wanted the folder that holds the images, or a list of folders")
+    if shares is None:
+        return
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) and x > 0 for x in shares)
+    if len(roots) < 2 or len(shares) != len(roots) or not numbers:
         raise ConfigError(
-            f"data.root={root}: no image below {train_root} (looked for {' '.join(EXTENSIONS)}, in all sub-folders, "
-            "in train/ if there is one)"
+            f"data.source.shares={list(shares)}: wanted a number above 0 for each of the {len(roots)} roots in "
+            "data.root=[A,B], two or more; null shows each sample once an epoch"
         )
-    if files is not None:
-        paths = chosen_files(files, paths, train_root)
-    limit = max(100, len(paths) // 100) if max_damaged is None else max_damaged
-    classes = _classes(paths, labels, train_root)
-    train = Folder(train_root, paths, _labels(paths, classes), classes, channels, limit, draft)
-    if classes is None or train_root == base or not (base / "val").is_dir():
-        return Splits(train, None)
-    val_paths = _listed(base / "val", cache)
-    if files is not None:
-        val_paths = [path for path in val_paths if _top(path) in classes]
-    _check_val(base / "val", val_paths, classes)
-    return Splits(train, Folder(base / "val", val_paths, _labels(val_paths, classes), classes, channels, limit, draft))
 
 
-def _top(path: str) -> str | None:
-    """The first sub-folder of a relative path; None for a file that lies in none."""
-    head, _, tail = path.partition(os.sep)
-    return head if tail else None
+def _joined(parts: list[Rows], classes: list[str] | None = None) -> Many:
+    """Rows of all parts, their labels numbered alike.
 
-
-def _classes(paths: list[str], labels: str, root: Path) -> list[str] | None:
-    tops = {_top(path) for path in paths}
-    names = sorted(name for name in tops if name is not None)
-    if labels == "none" or labels == "auto" and (None in tops or len(names) < 2):
-        return None
-    if labels not in ("auto", "folder"):
-        raise ConfigError(f"data.source.labels={labels}: wanted auto, folder or none")
-    if None in tops:
-        stray = next(path for path in paths if _top(path) is None)
-        raise ConfigError(
-            f"data.source.labels=folder: {root / stray} lies in no class folder; wanted {root}/CLASS/..., "
-            "or data.source.labels=none"
-        )
-    return names
-
-
-def _labels(paths: list[str], classes: list[str] | None) -> Tensor | None:
+    Args:
+        classes: The numbering; None: all names, in their order.
+    """
     if classes is None:
-        return None
+        names = [name for part in parts for name in part.classes or []]
+        classes = parts[0].classes if len(parts) == 1 else sorted(set(names)) or None
+    sizes = [len(part.paths) for part in parts]
+    labels = None if classes is None else torch.cat([_renumbered(part, classes) for part in parts])
+    paths = [path for part in parts for path in part.paths]
+    return Many([part.root for part in parts], [sum(sizes[:i]) for i, _ in enumerate(sizes)], paths, labels, classes)
+
+
+def _renumbered(part: Rows, classes: list[str]) -> Tensor:
+    if part.labels is None or part.classes is None:
+        return torch.full((len(part.paths),), -1)
     number = {name: i for i, name in enumerate(classes)}
-    return torch.tensor([number[str(_top(path))] for path in paths], dtype=torch.int64)
+    numbers = torch.tensor([*(number[name] for name in part.classes), -1])  # the last is that of no label
+    return numbers[part.labels]
 
 
-def _check_val(root: Path, paths: list[str], classes: list[str]) -> None:
-    if not paths:
-        raise ConfigError(f"{root}: no image in it; remove the folder, or fill it with the class folders of train/")
-    strange = next((path for path in paths if _top(path) not in classes), None)
-    if strange is not None:
-        raise ConfigError(
-            f"{root / strange}: train/ has no class {_top(strange)!r}; val/ must hold the class folders of train/ "
-            f"({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}), or set data.source.labels=none"
-        )
+def _full(rows: Many, index: int) -> str:
+    root = rows.roots[int(np.searchsorted(rows.first, index, side="right")) - 1]
+    return str(root / rows.paths[index])
 
 
-def _listed(root: Path, cache: str | bool | None) -> list[str]:
-    """Relative paths of all images below ``root``, sorted; from the cached list if no folder has changed since."""
-    file = None if cache is False else _cache_file(root, cache)
-    known = None if file is None else _cached(file, root)
-    if known is not None:
-        return known
-    paths: list[str] = []
-    stamps: dict[str, int] = {}
-    for folder, stamp, names in _walk(root):
-        stamps[folder] = stamp
-        paths += [os.path.join(folder, name) if folder else name for name in names]
-    paths.sort()
-    if file is not None and paths:
-        _write(file, {"version": INDEX_VERSION, "root": str(root), "folders": stamps, "paths": paths})
-    return paths
+def _line(root: str, line: str, roots: int) -> str:
+    return f"{root}: {line}" if roots > 1 else line
 
 
-def _walk(root: Path) -> Iterator[tuple[str, int, list[str]]]:
-    """(folder relative to ``root``, time of its last change, image names in it) for ``root`` and all below it."""
-    stack, seen = [""], set()
-    while stack:
-        folder = stack.pop()
-        stat = os.stat(root / folder)
-        if (stat.st_dev, stat.st_ino) in seen:
-            continue  # a link back up the tree
-        seen.add((stat.st_dev, stat.st_ino))
-        names = []
-        with os.scandir(root / folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    stack.append(os.path.join(folder, entry.name))
-                elif entry.name.lower().endswith(EXTENSIONS):
-                    names.append(entry.name)
-        yield folder, stat.st_mtime_ns, names
-
-
-def _cache_file(root: Path, cache: str | bool | None) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssl_zoo"
-    base = Path(os.path.expanduser(cache)) if isinstance(cache, str) else base
-    return base / f"files-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
-
-
-def _cached(file: Path, root: Path) -> list[str] | None:
-    try:
-        found: dict[str, Any] = json.loads(file.read_text())
-        if found["version"] != INDEX_VERSION or found["root"] != str(root):
-            return None
-        # A folder's time changes whenever an entry appears or goes, so that no file need be looked at.
-        fresh = all(os.stat(root / folder).st_mtime_ns == stamp for folder, stamp in found["folders"].items())
-    except (OSError, ValueError, KeyError):
-        return None
-    return found["paths"] if fresh else None
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    """Write the list beside its place and rename it: processes that start together never see half of it."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.write(file, json.dumps(content))
-    except (OSError, ValueError) as error:
-        warnings.warn(f"cannot keep the list of images in {file} ({error}): every start will scan again", stacklevel=2)
+def _shares_line(roots: list[str], rows: Many, shares: list[float]) -> str:
+    """How often a sample of each root is seen in an epoch."""
+    ends = [*rows.first[1:], len(rows.paths)]
+    sizes = [end - start for start, end in zip(rows.first, ends, strict=True)]
+    parts = [share / sum(shares) for share in shares]
+    told = [
+        f"{part:.0%} from {root} (each image {part * len(rows.paths) / size:.2g} times)"
+        for root, part, size in zip(roots, parts, sizes, strict=True)
+    ]
+    return f"an epoch draws {', '.join(told)}"

@@ -31,17 +31,24 @@ class TrainLoader:
         task: What workers do with a request; None: rows are fetched from memory, whole.
         workers: Processes for ``task``; 0: this one.
         pin: Whether batches of workers are put into page-locked memory.
+        damage: Where damaged files are noted; None: in a list of its own.
     """
 
     def __init__(
-        self, source: Source, plan: Plan, task: TrainTask | None = None, workers: int = 0, pin: bool = False
+        self,
+        source: Source,
+        plan: Plan,
+        task: TrainTask | None = None,
+        workers: int = 0,
+        pin: bool = False,
+        damage: Damage | None = None,
     ) -> None:
         self.source = source
         self.plan = plan
         self.task = task
         self.workers = workers
         self.pin = pin
-        self.damage = Damage(source.damage_limit, len(source))
+        self.damage = damage or Damage(source.damage_limit, len(source))
         self.epoch = 0
         self.consumed = 0  # samples over all ranks in this epoch
         self._resumed = False
@@ -59,6 +66,8 @@ class TrainLoader:
             began = time.perf_counter()
             raw = self._read(self.epoch, self.consumed // self.plan.rows)
             self.consumed += self.plan.rows
+            if self.consumed == len(self) * self.plan.rows:
+                self.damage.tell()  # before the last batch of an epoch is given: nobody may ask for what comes after it
             self._wait += time.perf_counter() - began
             yield raw
 
@@ -97,8 +106,9 @@ class TrainLoader:
         self._stream = self._ahead = None
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; tell what was found damaged in an epoch that was cut short."""
         self._stream = self._ahead = None
+        self.damage.tell()
 
     def _read(self, epoch: int, micro: int) -> RawBatch:
         if self.task is None:
@@ -118,7 +128,8 @@ class TrainLoader:
     ) -> RawBatch:
         labels = self.source.labels
         label = None if labels is None else labels[index.to(labels.device)]
-        return RawBatch(images, index, label, slot, epoch, micro, reports or {})
+        finished = self.task is not None and self.task.finish
+        return RawBatch(images, index, label, slot, epoch, micro, reports or {}, finished)
 
 
 class EvalLoader:
@@ -128,12 +139,13 @@ class EvalLoader:
 
     Args:
         source: Samples ``0 .. n - 1``.
-        view: The evaluation view: callable on ``uint8 [B, C, H, W]``, with ``one(image)`` for images of any size.
+        view: The evaluation view: callable on ``[B, C, H, W]``, with ``one(image)`` for images of any size.
         batch_size: Rows of this rank's batches.
         rank, world: This process, of how many.
         workers: Processes that decode, for a source of files.
         device: Where views of an in-memory source are made.
         rows: Only these samples, ``[n]`` positions; ``index`` still counts in ``source``.
+        damage: Where damaged files are noted; None: in a list of its own.
     """
 
     def __init__(
@@ -146,6 +158,7 @@ class EvalLoader:
         workers: int = 0,
         device: torch.device | str = "cpu",
         rows: Tensor | None = None,
+        damage: Damage | None = None,
     ) -> None:
         self.source = source
         self.view = view
@@ -155,7 +168,7 @@ class EvalLoader:
         every = torch.arange(len(source)) if rows is None else rows.cpu()
         self.samples = len(every)  # over all ranks
         self.rows = every[rank * len(every) // world : (rank + 1) * len(every) // world]
-        self.damage = Damage(source.damage_limit, len(source))
+        self.damage = damage or Damage(source.damage_limit, len(source))
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -176,3 +189,4 @@ class EvalLoader:
         for item in stream(EvalTask(self.source, self.view), requests, min(self.workers, len(requests))):
             self.damage.add(item["damaged"])
             yield item["views"], None if self.source.labels is None else item["label"], item["index"]
+        self.damage.tell()

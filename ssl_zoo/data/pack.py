@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 import sys
@@ -17,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_zoo.data.damage import Damage, readable
 from ssl_zoo.data.decoders import auto_workers, stream
+from ssl_zoo.data.pack_pixels import check_encoding, jpeg, pixels, resized
 from ssl_zoo.data.pack_writer import Row, Writer
 from ssl_zoo.data.packed import DATA
 from ssl_zoo.data.source import DamagedFile, Source, Splits
 from ssl_zoo.errors import ConfigError, nearest, require
+from ssl_zoo.words import setting
 
 ENCODINGS = ("decoded", "original", "jpeg")
 QUALITY = 95
@@ -42,8 +41,9 @@ ssl-zoo pack data=NAME data.root=DIR out=STORE chunk=64MB
   data=..., data.*  what to pack, as for training: data=folder data.root=DIR, data=cifar10, ...; training and validation
                     samples with their labels (data.subset and its like choose when it is read)
   out               the file; an interrupted packing is continued by the same command
-  encoding          decoded (default): uint8 pixels; squares of one size are then read as one array, without workers
+  encoding          decoded (default): pixels; squares of one size are then read as one array, without workers
                     original: the bytes of the image files; jpeg: JPEG, files that are JPEG and small enough as they are
+                    (8 bits, grey or colour)
   size              larger images are resized so that their shorter side has so many pixels (default: as they are)
   quality           of the JPEG encoder, 1 to 100 (default: 95)
   workers           processes that decode (default: one a core)
@@ -95,7 +95,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, list[str]]:
         key, _, value = word.partition("=")
         if key in own:
             given[key] = value
-        elif key in ("data.subset", "data.labels", "data.imbalance", "data.val_fraction"):
+        elif key in ("data.subset", "data.labels", "data.imbalance", "data.val_fraction", "data.source.shares"):
             problems.append(f"{word}: a pack holds all samples; give it to the run that reads them instead")
         elif key == "data" or key.lstrip("+").startswith(("data.", "hydra.")):
             overrides.append(word)
@@ -172,31 +172,11 @@ def file_of(source: Source, index: int) -> bytes:
         raise DamagedFile(path, str(error)) from None
 
 
-def _picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy())
-
-
-def resized(image: Tensor, size: int) -> Tensor:
-    """``uint8 [C, H, W]`` with its shorter side at ``size``: bicubic, antialiased."""
-    height, width = image.shape[1:]
-    scale = size / min(height, width)
-    picture = _picture(image).resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
-    pixels = np.array(picture)
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], len(image))).permute(2, 0, 1).contiguous()
-
-
-def jpeg(image: Tensor, quality: int) -> bytes:
-    """``uint8 [C, H, W]`` as a JPEG file."""
-    out = io.BytesIO()
-    _picture(image).save(out, "JPEG", quality=quality)
-    return out.getvalue()
-
-
 def pack(
     splits: Splits,
     options: Options,
     origin: str,
-    root: str | None = None,
+    root: str | Sequence[str] | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> str:
     """Write the samples of both splits into one file, or finish writing it.
@@ -205,7 +185,7 @@ def pack(
         splits: What to pack.
         options: How, and where to.
         origin: What made ``splits``, for the record.
-        root: Folder that the names of samples are told relative to.
+        root: Where they lie: the names of samples are told relative to it.
         report: Called with a line of progress after every block.
 
     Returns:
@@ -221,7 +201,8 @@ def pack(
         raise ConfigError(f"out={options.out} exists already; remove it, or choose another name")
     if options.encoding == "original" and not all(hasattr(source, "path") for source in sources):
         raise ConfigError(f"encoding=original: {origin} has no image files to copy; use encoding=decoded or jpeg")
-    base = None if root is None else str(Path(os.path.expanduser(root)).absolute())
+    check_encoding(sources[0], options.encoding)
+    base = _base(root)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _check_space(out, sources, options)
@@ -242,8 +223,16 @@ def pack(
     lost = f", {len(writer.damaged)} damaged left out" if writer.damaged else ""
     return (
         f"{out}: {counts} images, {options.encoding}, {_size(out.stat().st_size)}{lost}; "
-        f"use it with data=packed data.root={options.out}"
+        f"use it with data=packed {setting('data.root', options.out)}"
     )
+
+
+def _base(root: str | Sequence[str] | None) -> str | None:
+    """The folder in which all roots lie; that of a table."""
+    if root is None:
+        return None
+    places = [Path(os.path.expanduser(one)).absolute() for one in ([root] if isinstance(root, str) else root)]
+    return os.path.commonpath([place.parent if place.is_file() else place for place in places])
 
 
 def _plan(sources: Sequence[Source], options: Options, origin: str, root: str | None) -> dict[str, Any]:
@@ -251,7 +240,8 @@ def _plan(sources: Sequence[Source], options: Options, origin: str, root: str | 
     quality = (options.quality or QUALITY) if options.encoding == "jpeg" else None
     plan = {"encoding": options.encoding, "size": options.size, "quality": quality, "origin": origin, "root": root}
     prints = [_print(source) for source in sources]
-    return {**plan, "channels": sources[0].channels, "samples": list(map(len, sources)), "content": prints}
+    kept = pixels(sources[0], options.encoding)
+    return {**plan, **kept, "channels": sources[0].channels, "samples": list(map(len, sources)), "content": prints}
 
 
 def _print(source: Source) -> str:
@@ -281,6 +271,7 @@ def _fill(writer: Writer, sources: Sequence[Source], options: Options, report: C
         speed = (writer.next - already) / max(time.monotonic() - began, 1e-9)
         left = timedelta(seconds=round((total - writer.next) / speed))
         report(f"{writer.next:,} of {total:,} images, {speed:,.0f} images/s, {left} left")
+    damage.tell()
 
 
 def _tell(damage: Damage, damaged: list[tuple[int, str, str]]) -> None:
@@ -296,6 +287,7 @@ def _finish(writer: Writer, sources: Sequence[Source], root: str | None) -> None
     sizes = set(zip(writer.heights, writer.widths, strict=True)) if writer.plan["encoding"] == "decoded" else set()
     labelled = (source.labels is not None for source in sources)
     text = {
+        **pixels(sources[0], writer.plan["encoding"]),
         "encoding": writer.plan["encoding"],
         "channels": writer.plan["channels"],
         "splits": [

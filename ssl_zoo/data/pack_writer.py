@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssl_zoo.data.packed import COLUMNS, DATA, HEAD, MAGIC, VERSION
+from ssl_zoo.data.packed import COLUMNS, DATA, HEAD, MAGIC, VERSION, VERSION_DEEP
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.machine import flush_folder
 
 
 class Row(NamedTuple):
@@ -136,14 +137,15 @@ class Writer:
         start = -(-self.end // 8) * 8
         end = start + len(index) + len(told)
         crc = zlib.crc32(told, zlib.crc32(index))
-        head = HEAD.pack(MAGIC, VERSION, 0, len(self.ends), start, start + len(index), end, crc, 0)
+        version = VERSION_DEEP if "pixels" in text else VERSION
+        head = HEAD.pack(MAGIC, version, 0, len(self.ends), start, start + len(index), end, crc, 0)
         _write(self._data, b"\0" * (start - self.end) + index + told)
         self._data.close()
         with open(self.part, "r+b", buffering=0) as file:
             _write(file, head[:-4] + zlib.crc32(head[:-4]).to_bytes(4, "little"))
             os.fsync(file.fileno())
         self.part.replace(self.out)
-        _flush_folder(self.out.parent)
+        flush_folder(self.out.parent)
         self.close()
         journal_of(self.out).unlink()
 
@@ -163,15 +165,6 @@ def _lock(file: Any, part: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         raise ConfigError(f"{part}: another process is writing it; wait for it, or choose another out=FILE") from None
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write(file: Any, content: bytes) -> None:

@@ -11,8 +11,12 @@ Layout, little endian throughout::
     text   JSON in UTF-8: {"encoding", "channels", "splits": [{"name", "samples", "labelled"}], "classes",
            "uniform": [height, width] or null, "damaged": [[name, reason]], "made": {how}}
 
-A sample begins where the one before it ends. ``decoded`` samples are ``uint8 [C, H, W]``, others encoded images
+A sample begins where the one before it ends. ``decoded`` samples are ``[C, H, W]``, others encoded images
 (``original``: the bytes of the file; ``jpeg``: re-encoded). Decoded samples of one size are one array.
+
+Decoded samples are uint8, or what ``"pixels"`` in the text says: {"range": [low, high], "whole"} of
+:class:`ssl_zoo.data.pixel_range.Range`, whose type they have; such a pack is of version 2. For encoded samples
+``"reading"`` may hold the same, with "nodata" and "exif" of :class:`ssl_zoo.data.decode.Reader`.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import struct
 import warnings
 import zlib
@@ -30,21 +35,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_zoo import machine
 from ssl_zoo.data.arrays import Arrays
-from ssl_zoo.data.decode import Shrink, decode
+from ssl_zoo.data.decode import Reader, Shrink, converted, reader, told
 from ssl_zoo.data.fingerprint import digest, numbers
+from ssl_zoo.data.pixel_range import BYTES, Range, parse, sampled
 from ssl_zoo.data.source import DamagedFile, Splits
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.sides import Side
+from ssl_zoo.words import setting
 
 MAGIC = b"\x93SSLPACK"
-VERSION = 1
+VERSION, VERSION_DEEP = 1, 2  # of packs of bytes, and of decoded samples of other types
 HEAD = struct.Struct("<8sIIQQQQII")
 DATA = 4096  # a whole page, so that the array of a uniform pack is aligned
 COLUMNS = (("ends", "<u8"), ("name_ends", "<u8"), ("labels", "<i8"), ("crcs", "<u4"), ("heights", "<u4"),
            ("widths", "<u4"))
 ROW = sum(np.dtype(kind).itemsize for _, kind in COLUMNS)
-LUMINANCE = (19595, 38470, 7471)  # ITU-R 601-2 in 1/65536, as Pillow's convert("L")
 SHARE = 0.5  # of the memory: a larger array is read by workers, sample by sample
 
 
@@ -90,6 +97,12 @@ class PackFile:
             raise ConfigError(f"{self.path}: it has labels beyond its {most} classes; pack again")
         self._sound = np.zeros(samples, bool)  # rows of the array that this process has checked
 
+    @property
+    def range(self) -> Range:
+        """Of decoded samples."""
+        pixels = self.text.get("pixels")
+        return BYTES if pixels is None else Range.of(pixels, self.path)
+
     def _read_head(self) -> tuple[int, int, int, int]:
         if self._head[:8] != MAGIC:
             raise ConfigError(
@@ -100,10 +113,10 @@ class PackFile:
         if size < HEAD.size:
             raise ConfigError(f"{self.path} is cut short: {size} bytes; copy it again")
         _, version, _, samples, index, text, wanted, crc, own = HEAD.unpack(self._head)
-        if version != VERSION:
+        if version not in (VERSION, VERSION_DEEP):
             raise ConfigError(
-                f"{self.path} is a pack of version {version}, this ssl_zoo reads version {VERSION}; "
-                f"{'update ssl_zoo, or ' if version > VERSION else ''}pack again"
+                f"{self.path} is a pack of version {version}, this ssl_zoo reads versions {VERSION} and "
+                f"{VERSION_DEEP}; {'update ssl_zoo, or ' if version > VERSION_DEEP else ''}pack again"
             )
         if zlib.crc32(self._head[:-4]) != own:
             raise ConfigError(f"{self.path}: its head is damaged (checksum); copy the file again, or pack again")
@@ -154,13 +167,14 @@ class PackFile:
         return found
 
     def array(self) -> Tensor:
-        """All samples of a uniform decoded pack, ``uint8 [N, C, H, W]``, unchecked: a read-only view of the file."""
+        """All samples of a uniform decoded pack, ``[N, C, H, W]``, unchecked: a read-only view of the file."""
         shape = (len(self), self.text["channels"], *self.text["uniform"])
-        if DATA + math.prod(shape) > len(self._bytes):
+        size = math.prod(shape) * np.dtype(self.range.dtype).itemsize
+        if DATA + size > len(self._bytes):
             raise ConfigError(f"{self.path}: too small for {len(self)} images of {self.text['uniform']}; pack again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remark that the file must not be written through the tensor
-            return torch.from_numpy(self._bytes[DATA : DATA + int(np.prod(shape))].reshape(shape))
+            return torch.from_numpy(self._bytes[DATA : DATA + size].view(self.range.dtype).reshape(shape))
 
     def check(self, rows: Tensor) -> None:
         """Check rows of the array, each once in this process.
@@ -186,10 +200,9 @@ class Packed:
         file: The pack.
         first, samples: Which ones.
         labelled: Whether to show their labels.
-        channels: 1 or 3: what they are converted to.
+        reader: How encoded samples become images; of decoded ones their range, and the channels they are converted to.
         damage_limit: So many damaged samples are replaced.
         in_memory: Whether batches are gathered from one array; otherwise workers load the samples one by one.
-        draft: Whether large JPEG images may be decoded smaller.
     """
 
     def __init__(
@@ -198,19 +211,20 @@ class Packed:
         first: int,
         samples: int,
         labelled: bool,
-        channels: int,
+        reader: Reader,
         damage_limit: int,
         in_memory: bool,
-        draft: bool,
     ) -> None:
         self.file = file
         self.first = first
         self.samples = samples
-        self.channels = channels
+        self.reader = reader
+        self.decisions = list(reader.decisions)
+        self.white = reader.range.white
+        self.channels = reader.channels
         self.damage_limit = damage_limit
         self.in_memory = in_memory
-        self.resolved = {"in_memory": in_memory}  # `auto` looks at this machine's memory
-        self.draft = draft
+        self.resolved = {"in_memory": in_memory, **reader.resolved}  # `auto` looks at this machine's memory
         self.decoded = file.text["encoding"] == "decoded"
         height, width = file.text["uniform"] or (0, 1)
         self.image_size: Side | None = height if self.decoded and height == width else None
@@ -225,11 +239,20 @@ class Packed:
         i = self.first + index
         content = self.file.content(i)
         if not self.decoded:
-            return decode(content.tobytes(), self.channels, self.file.name(i), shrink if self.draft else None)
+            return self.reader(content.tobytes(), self.file.name(i), shrink)
         shape = (self.file.text["channels"], int(self.file.heights[i]), int(self.file.widths[i]))
-        if len(content) != shape[0] * shape[1] * shape[2]:
-            raise DamagedFile(self.file.name(i), f"it has {len(content)} bytes, wanted {list(shape)}")
-        return converted(torch.from_numpy(content.reshape(shape).copy()), self.channels)
+        kind = np.dtype(self.reader.range.dtype)
+        if len(content) != math.prod(shape) * kind.itemsize:
+            wanted = f"{list(shape)} of {kind}"
+            raise DamagedFile(self.file.name(i), f"it has {len(content)} bytes, wanted {wanted}")
+        return converted(torch.from_numpy(content.copy().view(kind).reshape(shape)), self.channels)
+
+    def masked(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """A sample, and where it has no data: :meth:`ssl_zoo.data.decode.Reader.masked`."""
+        if self.decoded:
+            return self.load(index), None
+        i = self.first + index
+        return self.reader.masked(self.file.content(i).tobytes(), self.file.name(i))
 
     def fingerprint(self) -> str:
         return digest(self.file.fingerprint(self.first, self.samples), numbers(self.labels))
@@ -248,8 +271,8 @@ class Packed:
     def to(self, device: torch.device) -> Packed | Arrays:
         if not self.in_memory:
             return self
-        images = self.fetch(torch.arange(len(self))).to(device)
-        return Arrays(images, None if self.labels is None else self.labels.to(device), self.classes)
+        images = self.fetch(torch.arange(len(self)))
+        return Arrays(images, self.labels, self.classes, white=self.white).to(device)
 
 
 def _text_problem(text: Any, samples: int) -> str | None:
@@ -260,7 +283,8 @@ def _text_problem(text: Any, samples: int) -> str | None:
         return f"parts of {counts} samples, {samples:,} in all"
     if [part["name"] for part in parts] not in (["train"], ["train", "val"]):
         return "its parts are not train and val"
-    if text["channels"] not in (1, 3) or text["encoding"] not in ("decoded", "original", "jpeg"):
+    bands = text["channels"]
+    if type(bands) is not int or not 0 < bands < 2**16 or text["encoding"] not in ("decoded", "original", "jpeg"):
         return f"{text['encoding']} with {text['channels']} channels"
     sizes = uniform if isinstance(uniform, list) and len(uniform) == 2 else [1, 1] if uniform is None else [0]
     if any(type(size) is not int or size < 1 for size in sizes):
@@ -278,12 +302,15 @@ def packed(
     in_memory: Literal["auto"] | bool = "auto",
     draft: bool = True,
     download: bool = False,
+    range: Literal["auto"] | tuple[float, float] = "auto",
+    nodata: float | None = None,
+    max_pixels: int | None = None,
 ) -> Splits:
     """The training and validation samples of a pack.
 
     Args:
         root: The file.
-        channels: 1 (grey) or 3.
+        channels: Bands of the images: 1 (grey), 3 (colour), or as many as the pack has.
         image_size: Not used here: views cut images of any size.
         labels: ``auto``: those of the pack; ``none``: unlabelled, and no validation set.
         max_damaged: Damaged samples that are replaced before the run ends; None: the larger of 100 and 1 %.
@@ -291,6 +318,8 @@ def packed(
             ``auto``: if the samples are decoded squares of one size that fill at most half of this machine's memory.
         draft: Decode JPEG images that are more than four times as large as needed at 1/2, 1/4 or 1/8 of their size.
         download: Not possible for a pack.
+        range, nodata, max_pixels: As :func:`ssl_zoo.data.decode.reader` takes them, of encoded samples; decoded ones
+            have the range with which they were packed.
 
     Raises:
         ConfigError: No such file, or no sound pack.
@@ -299,25 +328,37 @@ def packed(
     if labels not in ("auto", "none"):
         raise ConfigError(f"data.source.labels={labels}: wanted auto or none")
     array = _in_memory(file, in_memory)
+    read = _reader(file, channels, range, {"nodata": nodata, "draft": draft, "max_pixels": max_pixels})
     sources, first = {}, 0
     for part in file.text["splits"]:
         n = part["samples"]
         limit = max(100, file.text["splits"][0]["samples"] // 100) if max_damaged is None else max_damaged
         labelled = part["labelled"] and labels != "none"
-        sources[part["name"]] = Packed(file, first, n, labelled, channels, limit, array, draft)
+        sources[part["name"]] = Packed(file, first, n, labelled, read, limit, array)
         first += n
     return Splits(sources["train"], None if labels == "none" else sources.get("val"))
 
 
-def converted(images: Tensor, channels: int) -> Tensor:
-    """``uint8 [..., C, H, W]`` with 1 or 3 channels; grey exactly as the decoder makes it of a colour file."""
-    have = images.shape[-3]
-    if have == channels:
-        return images
-    if have == 1:
-        return images.expand(*images.shape[:-3], channels, *images.shape[-2:]).contiguous()
-    weighted = images.int() * torch.tensor(LUMINANCE, dtype=torch.int32)[:, None, None]
-    return ((weighted.sum(-3, keepdim=True) + 32768) >> 16).to(torch.uint8)
+def _reader(file: PackFile, channels: int, range: Any, options: dict[str, Any]) -> Reader:
+    """How the samples become images; the pack's own range and settings, where it has any."""
+    if file.text["encoding"] == "decoded":
+        _check_decoded(file, channels, range, options["nodata"])
+        return Reader(channels, file.range, decisions=tuple(told(file.range, "as it was packed")))
+    rows = sampled(file.text["splits"][0]["samples"])
+    contents = [file.content(i).tobytes() for i in rows]
+    names, kept = [file.name(i) for i in rows], file.text.get("reading")
+    return reader(contents, channels, range, names=names, kept=kept, **options)
+
+
+def _check_decoded(file: PackFile, channels: int, range: Any, nodata: float | None) -> None:
+    have = file.text["channels"]
+    if have != channels and not {have, channels} <= {1, 3}:
+        raise ConfigError(f"data.channels={channels}: {file.path} has {have} bands; set data.channels={have}")
+    if range != "auto" and parse(range, file.range.whole) != file.range or nodata is not None:
+        raise ConfigError(
+            f"data.source.range={range} data.source.nodata={nodata}: {file.path} was decoded with the range "
+            f"{file.range.plain()}; set auto and null, or pack again with encoding=original"
+        )
 
 
 def _found(root: str | None, download: bool) -> Path:
@@ -329,7 +370,7 @@ def _found(root: str | None, download: bool) -> Path:
     if path.is_dir():
         raise ConfigError(
             f"data.root={root} is a folder, data=packed wants a file; train on it with data=folder, or pack it: "
-            f"ssl-zoo pack data=folder data.root={root} out={path.name}.pack"
+            f"ssl-zoo pack data=folder {setting('data.root', root)} {shlex.quote(f'out={path.name}.pack')}"
         )
     if not path.is_file():
         part = path.with_name(path.name + ".part")
@@ -352,9 +393,5 @@ def _in_memory(file: PackFile, wanted: str | bool) -> bool:
         )
     if wanted != "auto":
         return bool(wanted)
-    return possible and len(file) * file.text["channels"] * uniform[0] * uniform[1] <= SHARE * _memory()
-
-
-def _memory() -> int:
-    """Bytes of memory that this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    values = len(file) * file.text["channels"] * uniform[0] * uniform[1] if possible else 0
+    return possible and values * np.dtype(file.range.dtype).itemsize <= SHARE * machine.memory()

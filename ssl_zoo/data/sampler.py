@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.source import Shards
+from ssl_zoo.data.shares import check, shared_order
+from ssl_zoo.data.source import Shards, Shares
 from ssl_zoo.data.splits import seed_of
 from ssl_zoo.errors import ConfigError
 
@@ -214,7 +215,8 @@ class Plan:
     Global micro-batch ``i`` of ``b`` rows is ``order[i * b : (i + 1) * b]``; rank ``r`` of ``W`` owns its contiguous
     rows ``[r * b / W, (r + 1) * b / W)``. The tail that fills no optimizer step is dropped. The order is that of
     :func:`order`, of :func:`sharded_order` for a source with shards, of :func:`grouped_order`, of
-    :func:`alternating_order` for groups of two domains, or of :func:`mixed_order` for a mixture. A longer epoch reads
+    :func:`alternating_order` for groups of two domains, of :func:`mixed_order` for a mixture, or of
+    :func:`shared_order` for roots with shares. A longer epoch reads
     the set several times, each time in another order, and a batch never holds samples of two of these times.
 
     Args:
@@ -227,6 +229,7 @@ class Plan:
         shards: Which samples are stored together; None: nothing depends on it.
         steps: Optimizer steps of an epoch; None: as many as the samples fill.
         mixture: Labelled and unlabelled samples, where their proportion is given.
+        shares: Roots, where their proportion is given.
     """
 
     def __init__(
@@ -241,6 +244,7 @@ class Plan:
         shards: Shards | None = None,
         steps: int | None = None,
         mixture: Mixture | None = None,
+        shares: Shares | None = None,
     ) -> None:
         parts = accumulate * world
         if batch_size % parts:
@@ -252,15 +256,20 @@ class Plan:
         self.counted = samples if mixture is None else int(mixture.labelled.sum())  # that an epoch shows once
         if self.counted < batch_size:
             kind = "" if mixture is None else "labelled "
+            most = parts * _power_of_two(self.counted // parts)  # which queues and groups of batch norms divide by
+            fix = f"try data.batch_size={most}" if self.counted >= parts else f"trainer.accumulate={accumulate} and " \
+                f"{world} processes need {parts} samples or more"
             raise ConfigError(
                 f"the training set has {self.counted} {kind}samples, fewer than data.batch_size={batch_size}: not one "
-                f"step; try data.batch_size={_power_of_two(self.counted)}"
+                f"step; {fix}"
             )
         if mixture is not None and shards is not None:
             raise ConfigError(
                 f"data.unlabelled_per_labelled={mixture.ratio}: labelled samples lie all over the shards of "
                 "data=stream; use data=packed or data=folder"
             )
+        if shares is not None:
+            check(shares, None if mixture is None else mixture.ratio)
         self.samples = samples
         self.seed = seed
         self.parts = parts
@@ -272,6 +281,7 @@ class Plan:
         self.first, self.share = rank * share, share
         self.device = torch.device(device)
         self.shards = shards
+        self.shares = shares
         self.groups: Groups | None = None
         self._order: tuple[int, Tensor] | None = None
 
@@ -287,6 +297,8 @@ class Plan:
             self._check_shards(groups)
             if self.mixture is not None:
                 raise ConfigError("this method reads samples by groups; set data.unlabelled_per_labelled=null")
+            if self.shares is not None:
+                raise ConfigError("this method reads samples by groups, not by roots; set data.source.shares=null")
             if len(groups.number) != self.samples or (groups.instances is not None and groups.instances < 1):
                 raise ValueError(
                     f"groups: got numbers for {len(groups.number)} samples and {groups.instances} instances; "
@@ -342,6 +354,8 @@ class Plan:
             return ordered(seed, epoch, self.groups, self.rows * length)
         if self.mixture is not None:
             return mixed_order(seed, epoch, self.mixture, self.rows // (1 + self.mixture.ratio) * length)
+        if self.shares is not None:
+            return shared_order(seed, epoch, self.shares, self.rows * length)
         if self.shards is None:
             return order(seed, epoch, self.samples)[: self.rows * length]
         return sharded_order(seed, epoch, self.shards, self.rows, length)

@@ -1,4 +1,7 @@
-"""What every data set looks like to the loaders: samples by position, as ``uint8`` images."""
+"""What every data set looks like to the loaders: samples by position, as images of one type.
+
+The types are uint8, whose white is 255; uint16, whose white is the source's; and floats in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from torch import Tensor
 
 from ssl_zoo.data.fingerprint import digest, numbers, of
 from ssl_zoo.sides import Side
+
+WHITE = 65535  # of 16-bit images of which nothing else is said
 
 
 class DamagedFile(Exception):
@@ -38,11 +43,25 @@ class Shards(NamedTuple):
     window: int
 
 
+class Shares(NamedTuple):
+    """How often samples of several roots are drawn.
+
+    Args:
+        number: ``[N]`` int64: the root of each sample.
+        share: Of an epoch, for each root, in proportion; above 0.
+    """
+
+    number: Tensor
+    share: tuple[float, ...]
+
+
 class Source(Protocol):
     """Samples ``0 .. len - 1``; ``labels`` are ``[N]`` int64 with -1 for none, or None for an unlabelled set.
 
     A source whose samples are not equally near has an attribute ``shards`` (:class:`Shards`) besides; without it, or
-    with None, epochs run through all samples in any order.
+    with None, epochs run through all samples in any order. One with an attribute ``shares`` (:class:`Shares`) is drawn
+    from in these proportions. One of uint16 has an attribute ``white``: the value that is
+    white, 65,535 without it.
     """
 
     labels: Tensor | None
@@ -55,11 +74,11 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def fetch(self, index: Tensor) -> Tensor:
-        """``uint8 [B, C, H, W]``, on the device where the source lives; in-memory sources only."""
+        """``[B, C, H, W]``, on the device where the source lives; in-memory sources only."""
         ...
 
     def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
-        """``uint8 [C, H, W]`` on the CPU; ``shrink`` as in :func:`ssl_zoo.data.decode.decode`.
+        """``[C, H, W]`` on the CPU; ``shrink`` as in :class:`ssl_zoo.data.decode.Reader`.
 
         Raises:
             DamagedFile: If the sample cannot be decoded.
@@ -104,10 +123,13 @@ class Part:
         self.image_size = source.image_size
         self.in_memory = source.in_memory
         self.damage_limit = source.damage_limit
+        self.white: int = getattr(source, "white", WHITE)
         own = None if source.labels is None else source.labels[positions]
         self.labels = own if labels is None else labels
         shards: Shards | None = getattr(source, "shards", None)
         self.shards = None if shards is None else shards._replace(number=shards.number[positions])
+        shares: Shares | None = getattr(source, "shares", None)
+        self.shares = None if shares is None else shares._replace(number=shares.number[positions])
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -121,6 +143,12 @@ class Part:
 
     def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
         return self.source.load(int(self.positions[index]), shrink)
+
+    def masked(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """A sample, and ``[C, H, W]`` bool where it has no data; None: it has data everywhere."""
+        masked = getattr(self.source, "masked", None)
+        position = int(self.positions[index])
+        return (self.source.load(position), None) if masked is None else masked(position)
 
     def fingerprint(self) -> str:
         return digest("part", of(self.source), numbers(self.positions), numbers(self.labels))

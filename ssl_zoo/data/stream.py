@@ -6,7 +6,8 @@ depends on the number of processes and workers. Chunks are read here by position
 and lets go of it when another is asked for, and an epoch of ours goes through many at a time.
 
 A store is a folder, or one with ``train/`` and ``val/``, of ``chunk-*.bin``, ``index.json``, and if there are labels
-``labels.npy`` (``[N]`` int64, -1 = none, in the order of the chunks) and ``classes.json`` (their names).
+``labels.npy`` (``[N]`` int64, -1 = none, in the order of the chunks) and ``classes.json`` (their names). What is black
+and white, and how many bands there are, stands in ``reading.json`` (:meth:`ssl_zoo.data.decode.Reader.kept`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 import struct
 import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,14 +29,15 @@ from torch import Tensor
 
 from ssl_zoo.data.chunks import INDEX, Cached, Index, InPlace, Place, count_bytes, litdata, read_small
 from ssl_zoo.data.damage import Damage
-from ssl_zoo.data.decode import Shrink, decode
+from ssl_zoo.data.decode import Reader, Shrink, range_of, reader
 from ssl_zoo.data.fingerprint import digest, numbers
+from ssl_zoo.data.pixel_range import Range, sampled
 from ssl_zoo.data.source import DamagedFile, Shards, Source, Splits
 from ssl_zoo.data.splits import fixed_permutation
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.sides import Side
 
-LABELS, CLASSES = "labels.npy", "classes.json"
+LABELS, CLASSES, READING = "labels.npy", "classes.json", "reading.json"
 
 
 def stream(
@@ -50,12 +52,15 @@ def stream(
     window: int = 2,
     draft: bool = True,
     download: bool = False,
+    range: Literal["auto"] | tuple[float, float] = "auto",
+    nodata: float | None = None,
+    max_pixels: int | None = None,
 ) -> Splits:
     """The store at ``root``, or ``root/train`` and ``root/val`` where they exist.
 
     Args:
         root: A folder, which is read in place unless ``cache`` is set, or a URL, which is read through a cache.
-        channels: 1 (grey) or 3.
+        channels: Bands of the images: 1 (grey), 3 (colour), or as many as the files have.
         image_size: Not used here: views cut images of any size.
         labels: ``auto``: the store's, if it has any. ``none``: unlabelled, and no validation set.
         max_damaged: Unreadable samples that are replaced before the run ends; None: the larger of 100 and 1 %.
@@ -65,6 +70,7 @@ def stream(
         lanes, window: Of the order, see :func:`ssl_zoo.data.sampler.sharded_order`.
         draft: Decode JPEG files that are more than four times as large as needed at 1/2, 1/4 or 1/8 of their size.
         download: Not needed: chunks come when they are asked for.
+        range, nodata, max_pixels: As :func:`ssl_zoo.data.decode.reader` takes them; the first chunk is looked into.
 
     Raises:
         ConfigError: No store, none that this can read, a cache that cannot be written or holds not one chunk.
@@ -75,19 +81,21 @@ def stream(
     shelf = _shelf(base, cache)
     part, content = _find(base)
 
-    def source(part: str, content: bytes) -> Stream:
+    def source(part: str, content: bytes, read: Reader | None = None) -> Stream:
         where = f"{base}/{part}" if part else base
         index = Index(f"{where}/{INDEX}", content)
         known = None if labels == "none" else _labels(where, len(index))
         damage_limit = max(100, len(index) // 100) if max_damaged is None else max_damaged
         place = _place(where, part, index, shelf, limit, lanes * window)
-        return Stream(index, place, where, known, channels, damage_limit, draft, lanes, window)
+        read = read or _reader(index, place, where, channels, range, options)
+        return Stream(index, place, where, known, read, damage_limit, lanes, window)
 
+    options = {"nodata": nodata, "draft": draft, "max_pixels": max_pixels}
     train = source(part, content)
     held_out = read_small(f"{base}/val", INDEX) if part and train.labels is not None else None
     if held_out is None:
         return Splits(train, None)
-    val = source("val", held_out)
+    val = source("val", held_out, train.reader)
     if val.labels is None or val.classes != train.classes:
         raise ConfigError(
             f"data.root={root}: train/{CLASSES} and val/{CLASSES} are not the same; write both parts of the store from "
@@ -149,6 +157,26 @@ def _place(where: str, part: str, index: Index, shelf: Path | None, limit: int |
     return Cached(where, shelf / f"{part or 'all'}-{index.version}", shelf, index, limit)
 
 
+def _reader(
+    index: Index, place: Place, where: str, channels: int, range: Any, options: dict[str, Any]
+) -> Reader:
+    """How the images are read: as the store says; of one that says nothing, by its first chunk, a fair sample."""
+    content = read_small(where, READING)
+    try:
+        kept = None if content is None else json.loads(content)
+    except ValueError as error:
+        raise ConfigError(f"{where}/{READING} cannot be read ({error}); write the store again") from None
+    contents, names = [], []
+    known = kept is not None or index.kind == "jpeg" and channels in (1, 3)
+    for row in [] if known else sampled(int(index.ends[0])):
+        try:
+            contents.append(index.image(place.read(0, row)))
+            names.append(f"{where}/{index.names[0]}, sample {row}")
+        except (ValueError, struct.error, OSError):
+            continue  # named when its turn comes
+    return reader(contents, channels, range, names=names, kept=kept, **options)
+
+
 class Known(NamedTuple):
     """Labels of a store and the names of the classes."""
 
@@ -184,9 +212,8 @@ class Stream:
         place: Where its chunks are.
         where: The store's name, for messages.
         known: Labels, or None.
-        channels: 1 or 3: what images are converted to.
+        reader: How files become images.
         damage_limit: So many damaged samples are replaced.
-        draft: Whether large JPEG files may be decoded smaller.
         lanes, window: Of the order.
     """
 
@@ -199,9 +226,8 @@ class Stream:
         place: Place,
         where: str,
         known: Known | None,
-        channels: int,
+        reader: Reader,
         damage_limit: int,
-        draft: bool,
         lanes: int,
         window: int,
     ) -> None:
@@ -210,9 +236,12 @@ class Stream:
         self.where = where
         self.labels = None if known is None else known.labels
         self.classes = None if known is None else known.classes
-        self.channels = channels
+        self.reader = reader
+        self.resolved = reader.resolved
+        self.decisions = list(reader.decisions)
+        self.white = reader.range.white
+        self.channels = reader.channels
         self.damage_limit = damage_limit
-        self.draft = draft
         sizes = torch.from_numpy(np.diff(index.ends, prepend=0))
         number = torch.arange(len(sizes), dtype=torch.int32).repeat_interleave(sizes)
         self.shards: Shards | None = Shards(number, lanes, window)
@@ -222,7 +251,11 @@ class Stream:
 
     def load(self, index: int, shrink: Shrink | None = None) -> Tensor:
         content, name = self.encoded(index)
-        return decode(content, self.channels, name, shrink if self.draft else None)
+        return self.reader(content, name, shrink)
+
+    def masked(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """A sample, and where it has no data: :meth:`ssl_zoo.data.decode.Reader.masked`."""
+        return self.reader.masked(*self.encoded(index))
 
     def fingerprint(self) -> str:
         return digest("stream", self.index.version, numbers(self.labels))
@@ -264,8 +297,8 @@ def write_stream(source: Source, folder: str | Path, chunk_bytes: str | int = "6
     """Write the samples of a source as a litdata store with labels.
 
     Samples stand in a fixed shuffled order, so that every chunk is a fair sample of the classes. Files are kept as
-    they are; what lies in memory becomes PNG. Unreadable files are left out, up to the source's limit. The store
-    appears under its name when it is complete.
+    they are; what lies in memory becomes PNG, or ``.npy`` if it is not 8 bits of grey or colour. Unreadable files are
+    left out, up to the source's limit. The store appears under its name when it is complete.
 
     Args:
         source: Of any kind.
@@ -288,6 +321,7 @@ def write_stream(source: Source, folder: str | Path, chunk_bytes: str | int = "6
         if source.labels is not None:
             np.save(aside / LABELS, source.labels.cpu()[rows].numpy())
             (aside / CLASSES).write_text(json.dumps(source.classes))
+        (aside / READING).write_text(json.dumps(_kept(source)))
         shutil.rmtree(folder, ignore_errors=True)  # empty, or it would have been refused
         aside.rename(folder)
     except OSError as error:
@@ -304,7 +338,7 @@ def _check_new(folder: Path) -> None:
 def _write_chunks(source: Source, folder: Path, size: int) -> Tensor:
     """Chunks and their index in ``folder``; returns ``[n]`` the positions that were written, in their order."""
     writer = litdata()[0].Cache(str(folder), chunk_bytes=size)
-    damage = Damage(source.damage_limit, len(source))
+    damage = Damage(source.damage_limit, len(source), remedy="left out of the store")
     rows: list[int] = []
     for position in fixed_permutation(len(source)).tolist():
         try:
@@ -314,6 +348,7 @@ def _write_chunks(source: Source, folder: Path, size: int) -> Tensor:
         else:
             writer[len(rows)] = image
             rows.append(position)
+    damage.tell()
     writer.done()
     writer.merge()
     return torch.tensor(rows)
@@ -327,11 +362,23 @@ def _encoded(source: Source, index: int) -> bytes:
     path = getattr(source, "path", None)
     if path is None:
         pixels, out = source.load(index).permute(1, 2, 0).numpy(), io.BytesIO()
-        Image.fromarray(pixels if source.channels == 3 else pixels[..., 0]).save(out, "PNG")
+        if pixels.dtype == np.uint8 and source.channels in (1, 3):
+            Image.fromarray(pixels if source.channels == 3 else pixels[..., 0]).save(out, "PNG")
+        else:
+            np.save(out, pixels)
         return out.getvalue()
     try:
         content = Path(path(index)).read_bytes()
     except OSError as error:
         raise DamagedFile(path(index), str(error)) from None
-    decode(content, source.channels, path(index), lambda height, width: 8)  # damaged? Eight times smaller tells too
+    source.reader(content, path(index), lambda height, width: 8)  # damaged? Eight times smaller tells too
     return content
+
+
+def _kept(source: Any) -> dict[str, Any]:
+    """What the store must say, so that its files become the same images."""
+    if hasattr(source, "path") or getattr(source, "image_file", lambda index: None)(0) is not None:
+        return source.reader.kept()
+    found = range_of(source)  # of images as they travel
+    found = Range(0.0, 1.0, False) if found.dtype is np.float32 else Range(0, found.white)
+    return Reader(source.channels, found).kept()

@@ -1,4 +1,4 @@
-"""What a method must beat: the same protocols on raw pixels and on the network as it was before training."""
+"""What a method must beat: raw pixels, and the network as it was before training, under the same protocols."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.few_labels import few_label_top1
 from ssl_zoo.evaluation.linear import linear_probe
-from ssl_zoo.features import extract
+from ssl_zoo.features import extract_on
 from ssl_zoo.knn import knn_top1
 
 SWEEP = (1.0, 0.1, 0.01)  # l2; thousands of correlated pixels want a strong one, and weak ones take minutes on a CPU
@@ -69,32 +69,22 @@ def compare(
         counts: Labels a class with which :func:`few_label_top1` judges the same features.
 
     Returns:
-        ``{"knn": ..., "linear": ...}``, top-1 in percent, and with ``counts`` ``{"few_labels": {"1": {"mean": ...,
-        "spread": ...}, ...}}``.
+        ``{"knn": ..., "linear": ...}``, top-1 in percent, and ``"l2_chosen"``, how the probe's penalty was, in words;
+        with ``counts`` also ``{"few_labels": {"1": {"mean": ..., "spread": ...}, ...}}``.
     """
-    home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    module.to(device)
-    try:
-        train, test = (extract(module, loader, device) for loader in loaders(datamodule, samples))
-    finally:
-        module.to(home)
+    train, test = (extract_on(module, loader, device) for loader in loaders(datamodule, samples))
     classes, bank = datamodule.info.classes, balanced_rows(train.labels, bank_size)
     near = knn_top1(*test[:2], train.features[bank], train.labels[bank], classes, k, temperature)
     line = linear_probe(*train[:2], *test[:2], sweep=SWEEP, classes=classes, device=device)
     few = few_label_top1(train, test, classes, counts, device)
     by_count = {str(count): score._asdict() for count, score in few.items()}
-    return {"knn": near, "linear": line["top1"], **({"few_labels": by_count} if few else {})}
+    found = {"knn": near, "linear": line["top1"], "l2_chosen": line["l2_chosen"]}
+    return found | ({"few_labels": by_count} if few else {})
 
 
-def raw_pixels(datamodule: Any, device: torch.device | str = "cpu", **settings: Any) -> dict[str, Any]:
-    """:func:`compare` on the pixels of the evaluation view, at most 32 x 32 of them."""
-    return compare(Pixels(), datamodule, device, **settings)
-
-
-def untrained(cfg: DictConfig, datamodule: Any, device: torch.device | str = "cpu", **settings: Any) -> dict[str, Any]:
-    """:func:`compare` for the network with which the run of ``cfg`` began; global generators are left as they were."""
+def untrained(cfg: DictConfig, datamodule: Any) -> Any:
+    """The network with which the run of ``cfg`` began; global generators are left as they were."""
     from ssl_zoo.build import build_method
 
     with torch.random.fork_rng():
-        method = build_method(cfg, datamodule.info)
-    return compare(method, datamodule, device, **settings)
+        return build_method(cfg, datamodule.info)

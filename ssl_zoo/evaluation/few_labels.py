@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.data.splits import balanced_rows
-from ssl_zoo.evaluation.linear import fit
+from ssl_zoo.evaluation.linear import PENALTY, fit
 from ssl_zoo.features import Features, accuracy, labelled
 
 COUNTS = (1, 5, 10)  # labels a class
 DRAWS = 10  # of the samples that are labelled
-PENALTY = 0.1  # of half the squared weights against the sum of the losses; scikit-learn's C = 10
 CLASSES = 30  # auto: up to so many, which takes about a second; the work grows with their square
 
 

@@ -112,7 +112,7 @@ def _check_batch(judged: Judged, batch_size: int) -> int:
     if labelled < batch_size:
         raise ConfigError(
             f"protocol.batch_size={batch_size}: the training set has {labelled} labelled samples, not one step; try "
-            f"protocol.batch_size={max(labelled // 4, 1)}, or more labels with data.labels"
+            f"protocol.batch_size={max(labelled // 4, 2)}, or more labels with data.labels"
         )
     return labelled
 

@@ -1,7 +1,8 @@
 """Linear evaluation of frozen features: multinomial logistic regression by full-batch L-BFGS.
 
 The protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974, App. A.5) and SimCLR (App. B.8): no
-augmentation, a sweep of the l2 penalty chosen on a held-out part of the training set, then a fit on all of it.
+augmentation, a sweep of the l2 penalty chosen on a held-out part of the training set, then a fit on all of it. Where
+that part would have fewer samples than there are classes, parts are held out in turn (:mod:`ssl_zoo.evaluation.folds`).
 The problem is convex, so the number depends on no learning rate, no batch size and, but for the held-out part, on
 no seed. Features are standardised by the training set, which is what a batch norm without scale and offset in front of
 the linear layer comes to (MAE, https://arxiv.org/abs/2111.06377 App. A.1). Papers that train their linear layer with
@@ -11,17 +12,18 @@ SGD on random crops differ from it by a point or two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.evaluation import balancedness
+from ssl_zoo.evaluation import balancedness, folds
 from ssl_zoo.features import Features, accuracy, labelled, topk_accuracy
 from ssl_zoo.ranges import NonNegative, Part, Size
 
 SWEEP = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+PENALTY = 0.1  # of half the squared weights against the sum of the losses, where nothing can choose (C = 10)
 BLOCK = 2**24  # logits held at a time, 64 MB in float32
 
 
@@ -110,15 +112,16 @@ def linear_probe(
         test_labels: ``[M]``, -1 = left out.
         sweep: l2 penalties (per mean loss); scikit-learn's ``C`` is ``1 / (l2 * N)``.
         classes: Number of classes; by default one more than the highest training label.
-        held_out_fraction: Share of the training set, class by class, on which the penalty is chosen.
-        seed: Of that share.
+        held_out_fraction: Share of the training set, class by class, on which the penalty is chosen; sets that are too
+            small for it hold out folds in turn, and sets with one sample a class take ``PENALTY / N``.
+        seed: Of that share, or of the folds.
         iterations: L-BFGS iterations at most, per penalty.
         device: Where to compute.
         by_class: Whether to add what :func:`ssl_zoo.evaluation.balancedness.report` gives.
 
     Returns:
-        ``top1``, ``top5`` (with more than five classes), ``train_top1`` in percent; the chosen ``l2``; ``held_out``
-        top-1 by penalty.
+        ``top1``, ``top5`` (with more than five classes), ``train_top1`` in percent; the chosen ``l2``; ``l2_chosen``,
+        how, in words; ``held_out`` top-1 by penalty.
     """
     train, labels = (t.to(device) for t in labelled(train, labels))
     test, test_labels = (t.to(device) for t in labelled(test, test_labels))
@@ -129,16 +132,16 @@ def linear_probe(
     if highest >= classes:
         raise ValueError(f"the linear probe was told of {classes} classes and the training set holds label {highest}")
     train, test = _standardised(train, test)
-    l2, start, held_out_top1 = _choose(train, labels, classes, sweep, held_out_fraction, seed, iterations)
-    head = fit(train, labels, l2, start, iterations)
+    chosen = _choose(train, labels, classes, sweep, held_out_fraction, seed, iterations)
+    head = fit(train, labels, chosen.l2, chosen.head, iterations)
     scores = _scores(test, head)
     result: dict[str, Any] = {"top1": accuracy(scores.argmax(1), test_labels)}
     if classes > 5:
         result["top5"] = topk_accuracy(scores, test_labels, 5)
     if by_class:
         result |= balancedness.report(scores.argmax(1), test_labels, classes)
-    result |= {"train_top1": accuracy(_scores(train, head).argmax(1), labels), "l2": l2}
-    return result | {"held_out": held_out_top1}
+    result |= {"train_top1": accuracy(_scores(train, head).argmax(1), labels), "l2": chosen.l2}
+    return result | {"l2_chosen": chosen.how, "held_out": chosen.top1}
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,27 +153,46 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     return (train - mean) * scale, (test - mean) * scale
 
 
+class Chosen(NamedTuple):
+    """A penalty, and how it was found."""
+
+    l2: float
+    head: Tensor  # [F + 1, C] of a fit with it, to begin with
+    how: str
+    top1: dict[str, float]  # held out, in percent, by penalty
+
+
 def _choose(
     x: Tensor, labels: Tensor, classes: int, sweep: Sequence[float], fraction: float, seed: int, iterations: int
-) -> tuple[float, Tensor, dict[str, float]]:
-    """Best penalty on the held-out part, its head, and the held-out top-1 of all; one penalty needs no choice."""
+) -> Chosen:
+    """The best penalty for samples that are held out; one penalty, or one sample a class, leaves no choice."""
     # From strong to weak: each fit starts at the last one, which is near.
     penalties = sorted({float(l2) for l2 in sweep}, reverse=True)
-    head = x.new_zeros(x.shape[1] + 1, classes)
+    start = x.new_zeros(x.shape[1] + 1, classes)
     if len(penalties) == 1:
-        return penalties[0], head, {}
-    held = held_out(labels.cpu(), fraction, seed).to(x.device)
-    if not held.any():
-        raise ValueError(
-            f"no sample to choose the penalty on: {len(labels)} labelled samples, held_out_fraction={fraction}; "
-            f"raise the fraction, or give a sweep of one value"
-        )
-    top1, heads = {}, {}
-    for l2 in penalties:
-        heads[l2] = head = fit(x[~held], labels[~held], l2, head, iterations)
-        top1[l2] = accuracy(_scores(x[held], head).argmax(1), labels[held])
+        return Chosen(penalties[0], start, "given", {})
+    parts, how = _parts(labels.cpu(), fraction, seed)
+    if not parts:
+        return Chosen(PENALTY / len(x), start, how, {})
+    hits, heads = dict.fromkeys(penalties, 0), {}
+    for held in (part.to(x.device) for part in parts):
+        head = start
+        for l2 in penalties:
+            heads[l2] = head = fit(x[~held], labels[~held], l2, head, iterations)
+            hits[l2] += int((_scores(x[held], head).argmax(1) == labels[held]).sum())
+    samples = sum(int(part.sum()) for part in parts)
+    top1 = {l2: 100.0 * (hit / samples) for l2, hit in hits.items()}
     best = max(top1, key=lambda l2: (top1[l2], l2))  # the simpler model of two that are equally good
-    return best, heads[best], {f"{l2:g}": value for l2, value in top1.items()}
+    return Chosen(best, heads[best], how, {f"{l2:g}": value for l2, value in top1.items()})
+
+
+def _parts(labels: Tensor, fraction: float, seed: int) -> tuple[list[Tensor], str]:
+    """Masks ``[N]`` of what is held out, one after the other, and what that is called; none: nothing can be."""
+    held = held_out(labels, fraction, seed)
+    if int(held.sum()) >= len(labels.unique()):
+        return [held], f"on {fraction:.0%} of the training samples"
+    parts = folds.masks(labels, seed)
+    return parts, f"in {len(parts)} folds of the training samples" if parts else "by nothing: one sample a class"
 
 
 def evaluate(

@@ -24,6 +24,8 @@ from ssl_zoo.evaluation.layers import LastLayers
 from ssl_zoo.features import Features, extract
 from ssl_zoo.ranges import Size
 from ssl_zoo.signatures import describe, fits, problems
+from ssl_zoo.trainer import NO_MPS
+from ssl_zoo.words import setting
 
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
@@ -68,12 +70,15 @@ def data_config(
     old = base["data"]
     if "_target_" in given:
         new = {**given, "image_size": old["image_size"], "channels": old["channels"]}
+        source = given.get("source") or {}
+        if source.get("range") == "auto" and "range" in old["source"]:
+            new["source"] = {**source, "range": old["source"]["range"]}  # on whose scale the encoder was trained
     else:
         new = {**old, **{key: value for key, value in given.items() if value is not None}}
         if given.get("root") is None and "://" in str(old.get("root")):
             raise ConfigError(
                 f"the checkpoint was trained on data at {old['root']}, and nothing is fetched because a file says so: "
-                f"read it with data.root={old['root']}"
+                f"read it with {setting('data.root', old['root'])}"
             )
         if given.get("root") is not None:
             new["source"] = {**old["source"], **_typed(resolved or {})}
@@ -88,25 +93,31 @@ def data_config(
 def _typed(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The words that stood in the source's settings before they were resolved."""
     prefix = "data.source."
-    return {path.removeprefix(prefix): item["typed"] for path, item in resolved.items() if path.startswith(prefix)}
+    typed = {path.removeprefix(prefix): item["typed"] for path, item in resolved.items() if path.startswith(prefix)}
+    typed.pop("range", None)  # on whose scale the encoder was trained
+    return typed
 
 
 def data_name(data: DictConfig) -> str:
     """What to call a data set in tables and file names: its source, and its folder where that says more."""
     source = str(OmegaConf.select(data, "source._target_", default="data")).rpartition(".")[2]
-    folder = Path(str(data.root)).name if data.get("root") else ""
-    return "-".join(dict.fromkeys(part for part in (source.lower(), folder.lower()) if part))
+    roots = data.root if OmegaConf.is_list(data.get("root")) else [data.get("root") or ""]
+    folders = [Path(str(root)).name.lower() for root in roots]
+    return "-".join(dict.fromkeys(part for part in (source.lower(), *folders) if part))
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is the GPU if there is one."""
+    """``auto`` is the CUDA device if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device
+        found = torch.device(device)
+        reason = NO_MPS if found.type == "mps" else "of another kind"
+        if found.type in ("cpu", "cuda"):
+            return torch.empty(0, device=found).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"device={device} cannot be used ({reason}); wanted auto, cpu, cuda or cuda:N") from None
+    raise ConfigError(f"device={device} cannot be used ({reason}); wanted auto, cpu, cuda or cuda:N")
 
 
 def _features(method: Any, loader: Any, device: torch.device, folder: Path | None, facts: dict[str, str]) -> Features:
@@ -244,6 +255,8 @@ def _show(result: dict[str, Any], file: Path) -> None:
             table.add_row(name, "  ".join(f"{key}: {number:.2f}" for key, number in value.items()))
         elif isinstance(value, float) and name.startswith(PERCENT):
             table.add_row(f"{name} (%)", f"{value:.2f}")
+        elif name == "l2_chosen":
+            table.add_row("l2 chosen", value)
         elif name == "balancedness":
             table.add_row("balancedness (1: all classes alike)", f"{value:.3f}")
         elif name in ("l2", "k", "clusters", "queries"):

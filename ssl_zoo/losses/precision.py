@@ -12,7 +12,7 @@ from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
-DEVICES = ("cpu", "cuda", "mps", "xpu")
+DEVICES = ("cpu", "cuda")
 
 
 @contextmanager

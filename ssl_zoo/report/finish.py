@@ -13,15 +13,28 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ssl_zoo import files, runs
-from ssl_zoo.evaluation import baselines, few_labels
+from ssl_zoo.evaluation import baselines, few_labels, held_in_turn
+from ssl_zoo.evaluation.baselines import Pixels
+from ssl_zoo.evaluation.label_free import Measures, look
 from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.few_labels import save_few_labels
-from ssl_zoo.report.summary import Row, run_files, table
+from ssl_zoo.report.neighbours import save_neighbours
+from ssl_zoo.report.summary import VALIDATION, Row, label_free, run_files, table
 
-OFFLINE = "linear: logistic regression on frozen features; kNN: settings of callbacks.online_knn; all rows alike"
+OFFLINE = "kNN: settings of callbacks.online_knn; linear: logistic regression on frozen features"
 FEW = (
-    f"logistic regression on frozen features; few labels: mean and spread of {few_labels.DRAWS} draws of the labelled "
-    "samples; kNN: all labels, settings of callbacks.online_knn"
+    f"few labels: mean and spread of {few_labels.DRAWS} draws of the labelled samples; kNN: all labels, settings of "
+    "callbacks.online_knn; linear classifiers: logistic regression on frozen features, with all labels"
+)
+IN_TURN = (
+    "no labelled validation set: judged on {images} training images, which the network has seen without their labels; "
+    "kNN leaves one out (k = {k}), the linear probe holds out {folds} folds in turn; data.val_fraction=0.1 holds "
+    "images out of the training"
+)
+LABEL_FREE = (
+    "RankMe: dimensions that the features use; alignment: squared distance of an image and its mirrored middle (lower: "
+    "alike); uniformity: 0 if all features are one (lower: more evenly spread); spread: 0 for a collapse, 1 for an "
+    "even sphere"
 )
 ONLINE = "linear probe: the online one, of the last evaluation during training"
 PENDING = "not made yet"  # of summary.json's "report"; a start that finds it makes the report
@@ -76,29 +89,86 @@ def _write(run_dir: Path, numbers: dict[str, Any]) -> None:
 def _report(
     cfg: DictConfig, run_dir: Path, method: Any, data: Any, numbers: dict[str, Any], device: torch.device
 ) -> None:
-    rows, note = [Row(cfg.card.name, numbers.get("probe/top1"), numbers.get("knn/top1"))], ONLINE
-    if cfg.report and data.info.classes is not None and data.val_loader() is not None:
+    rows, note, title = [Row(cfg.card.name, numbers.get("probe/top1"), numbers.get("knn/top1"))], ONLINE, VALIDATION
+    unlabelled = None
+    if cfg.report:
+        networks = {cfg.card.name: method, "untrained network": baselines.untrained(cfg, data), "raw pixels": Pixels()}
         # One protocol for every row: the online probe has seen augmented views of a moving network.
-        found = _judged(cfg, method, data, device)
-        numbers.update(found)
-        rows = [_row(name, measured) for name, measured in found.items()]
-        note = _note(few_labels.counts_of(cfg.few_labels, data.info.classes), rows[0])
+        if validated(data):
+            rows, note = _judged(cfg, data, networks, numbers, device)
+        elif not method.needs_labels and held_in_turn.possible(data):
+            rows, note = _judged_in_turn(cfg, data, networks, numbers, device)
+            title = "Top-1 (%), held out in turn"
+        else:
+            unlabelled, note = _looked_at(method, data, networks, run_dir, numbers, device)
+        numbers["judged"] = note
     if cfg.report and (run_dir / runs.METRICS).is_file():
         save_curves(run_dir, {f"{row.name} (linear)": row.probe for row in rows[1:] if row.probe is not None})
     if rows[0].few:
         save_few_labels(run_dir, rows)
-    Console().print(table(rows, run_files(run_dir), note))
+    shown = run_files(run_dir)
+    Console().print(table(rows, shown, note, title) if unlabelled is None else label_free(unlabelled, shown, note))
 
 
-def _judged(cfg: DictConfig, method: Any, data: Any, device: torch.device) -> dict[str, dict[str, Any]]:
+def validated(data: Any) -> bool:
+    """Whether there are validation images with labels, of classes that the training set has."""
+    loader = data.val_loader()
+    if data.info.classes is None or loader is None or loader.source.labels is None:
+        return False
+    return bool((loader.source.labels >= 0).any()) and bool((data.train_labels >= 0).any())
+
+
+def _settings(cfg: DictConfig, *names: str) -> dict[str, Any]:
     probe = (cfg.callbacks or {}).get("online_knn") or {}
-    settings = {key: probe[key] for key in ("k", "temperature", "bank_size") if key in probe}
-    settings["counts"] = few_labels.counts_of(cfg.few_labels, data.info.classes)
-    return {
-        cfg.card.name: baselines.compare(method, data, device, **settings),
-        "untrained network": baselines.untrained(cfg, data, device, **settings),
-        "raw pixels": baselines.raw_pixels(data, device, **settings),
-    }
+    return {key: probe[key] for key in names if key in probe}
+
+
+def _judged(
+    cfg: DictConfig, data: Any, networks: dict[str, Any], numbers: dict[str, Any], device: torch.device
+) -> tuple[list[Row], str]:
+    """Rows by the validation set."""
+    counts = few_labels.counts_of(cfg.few_labels, data.info.classes)
+    settings = _settings(cfg, "k", "temperature", "bank_size")
+    found = {name: baselines.compare(net, data, device, **settings, counts=counts) for name, net in networks.items()}
+    numbers.update(found)
+    rows = [_row(name, measured) for name, measured in found.items()]
+    return rows, _note(counts, rows[0], found[cfg.card.name]["l2_chosen"])
+
+
+def _judged_in_turn(
+    cfg: DictConfig, data: Any, networks: dict[str, Any], numbers: dict[str, Any], device: torch.device
+) -> tuple[list[Row], str]:
+    """Rows by the training images themselves."""
+    settings = _settings(cfg, "k", "temperature")
+    found = {name: held_in_turn.compare(net, data, device, **settings) for name, net in networks.items()}
+    numbers.update({name: measured._asdict() for name, measured in found.items()})
+    first = found[cfg.card.name]
+    return [Row(name, one.linear, one.knn) for name, one in found.items()], IN_TURN.format(**first._asdict())
+
+
+def _looked_at(
+    method: Any, data: Any, networks: dict[str, Any], run_dir: Path, numbers: dict[str, Any], device: torch.device
+) -> tuple[dict[str, Measures], str]:
+    """Measures that need no label, and the picture of neighbours."""
+    found = {name: look(net, data, device) for name, net in networks.items() if not isinstance(net, Pixels)}
+    measures = {name: measured for name, (measured, _) in found.items()}
+    numbers.update({name: measured._asdict() for name, measured in measures.items()})
+    if len(data.train) > 1:
+        save_neighbours(data, {name: features for name, (_, features) in found.items()}, run_dir / "neighbours.png")
+    wrong = next(iter(measures.values())).collapse
+    collapsed = [] if wrong is None else [f"collapse: {wrong}; callbacks.collapse says during training what to change"]
+    return measures, "\n".join([LABEL_FREE, _why(method, data), *collapsed])
+
+
+def _why(method: Any, data: Any) -> str:
+    """Why there is no accuracy, and what gives one."""
+    if data.info.classes is None:
+        return "no accuracy: the images have no labels"
+    if method.needs_labels:
+        reason = "the method has learnt the labels of all labelled images"
+    else:
+        reason = "no class has two labelled images"
+    return f"no accuracy: there is no labelled validation set, and {reason}; data.val_fraction=0.1 holds images out"
 
 
 def _row(name: str, measured: dict[str, Any]) -> Row:
@@ -106,8 +176,9 @@ def _row(name: str, measured: dict[str, Any]) -> Row:
     return Row(name, measured["linear"], measured["knn"], few)
 
 
-def _note(wanted: Sequence[int], row: Row) -> str:
+def _note(wanted: Sequence[int], row: Row, chosen: str) -> str:
     note, missing = FEW if row.few else OFFLINE, [str(count) for count in wanted if count not in row.few]
+    note += f"; penalty chosen {chosen}"
     if missing:
         note += f"\nfew_labels: the smallest class has fewer than {', '.join(missing)} labelled samples"
     return note

@@ -37,6 +37,7 @@ def screen(
     augmentation: str = "",
     checkpoints: int = 1,
     notes: Sequence[str] = (),
+    decisions: Sequence[str] = (),
 ) -> RenderableType:
     """What a person wants to know before hours of training.
 
@@ -52,6 +53,7 @@ def screen(
         augmentation: Where it runs, ``datamodule.describe()``.
         checkpoints: How many are kept.
         notes: Further sentences for the end of the screen.
+        decisions: About the data, a line each.
 
     Returns:
         Something for ``rich.console.Console().print``.
@@ -61,7 +63,7 @@ def screen(
         ("recipe", _recipe(cfg)),
         ("batch", _made_for(cfg)),
         ("run folder", str(run_dir)),
-        ("data", _data(data_info)),
+        ("data", "\n".join([_data(data_info), *decisions])),
         ("augmentation", augmentation),
         ("steps", _steps(progress)),
         ("samples per step", _samples(cfg, data_info, devices)),

@@ -11,7 +11,12 @@ from rich.console import Console
 from ssl_zoo.optim.lengths import planned
 from ssl_zoo.report.screen import screen
 from ssl_zoo.report.views import save_data_views
-from ssl_zoo.trainer import device_of, devices_of, half_note, precision_of
+from ssl_zoo.trainer import device_of, devices_of, half_note, mps_note, precision_of
+
+
+def starts(method: Any) -> list[str]:
+    """What the networks of a method began with, where that were weights from elsewhere."""
+    return list(dict.fromkeys(line for part in method.modules() for line in getattr(part, "told", ())))
 
 
 def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) -> None:
@@ -36,6 +41,12 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
         devices=processes * cfg.trainer.num_nodes,
         augmentation=data.describe(device_of(cfg), processes),
         checkpoints=2,  # last and best
-        notes=[*([f"continues {cfg.resume}"] if cfg.resume else []), *half_note(precision_of(cfg))],
+        decisions=data.decisions,
+        notes=[
+            *([f"continues {cfg.resume}"] if cfg.resume else []),
+            *half_note(precision_of(cfg)),
+            *mps_note(cfg.trainer.accelerator),
+            *starts(method),
+        ],
     )
     Console().print(text)

@@ -10,6 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssl_zoo.evaluation.label_free import Measures
+
+VALIDATION = "Validation top-1 (%)"
 # Where a run keeps what its reader wants next, in the order in which it is shown; relative to the run folder.
 FILES = {
     "checkpoint": "checkpoints/last.ckpt",
@@ -18,6 +21,7 @@ FILES = {
     "tensorboard": "tensorboard",
     "curves": "curves.png",
     "few labels": "few_labels.png",
+    "neighbours": "neighbours.png",
     "views": "views.png",
 }
 
@@ -51,13 +55,16 @@ def gains(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def table(rows: Sequence[Row], files: Mapping[str, Path] | None = None, note: str = "") -> RenderableType:
+def table(
+    rows: Sequence[Row], files: Mapping[str, Path] | None = None, note: str = "", title: str = VALIDATION
+) -> RenderableType:
     """The table at the end of a run.
 
     Args:
         rows: The method's accuracies first, then what it is measured against (untrained network, raw pixels).
         files: Paths by what they are, as :func:`run_files` finds them; shown relative to the working directory.
         note: How the numbers were taken (protocol, k, data), shown below them.
+        title: Of what images.
 
     Returns:
         Something for ``rich.console.Console().print``.
@@ -67,21 +74,49 @@ def table(rows: Sequence[Row], files: Mapping[str, Path] | None = None, note: st
         "No accuracy was measured (no labelled validation set, or neither probe nor kNN among the callbacks): nothing "
         "to compare."
     )
-    parts: list[RenderableType] = [_accuracies(rows) if measured else nothing]
-    if note and measured:
+    return _with_files(_accuracies(rows, title) if measured else nothing, note if measured else "", files)
+
+
+def label_free(
+    found: Mapping[str, Measures], files: Mapping[str, Path] | None = None, note: str = ""
+) -> RenderableType:
+    """The table of a run whose accuracy cannot be measured.
+
+    Args:
+        found: By the name of the network, the method's first.
+        files, note: As in :func:`table`.
+    """
+    first = next(iter(found.values()))
+    out = _lines(f"Features of {first.images:,} training images, without labels")
+    most = f"RankMe (of {min(first.images, first.features)})"
+    for head in (most, "alignment", "uniformity", "spread"):
+        out.add_column(head, justify="right", no_wrap=True)
+    for i, (name, one) in enumerate(found.items()):
+        numbers = (f"{one.rankme:.1f}", f"{one.alignment:.3f}", f"{one.uniformity:.2f}", f"{one.std:.2f}")
+        out.add_row(Text(name), *numbers, style="bold" if i == 0 else "")
+    return _with_files(out, note, files)
+
+
+def _with_files(first: RenderableType, note: str, files: Mapping[str, Path] | None) -> Group:
+    parts: list[RenderableType] = [first]
+    if note:
         parts.append(Text(note, style="dim"))
     if files:
         parts += [Text(), _paths(files)]
     return Group(*parts)
 
 
-def _accuracies(rows: Sequence[Row]) -> Table:
-    counts = sorted(rows[0].few)
-    heads = [f"{count} label{'s' if count > 1 else ''}" for count in counts]
-    title = "Validation top-1 (%)" + (", by the labels of each class" if counts else "")
-    # Without lines, so that all columns fit into 80 characters.
+def _lines(title: str) -> Table:
+    """Without lines between the cells, so that all columns fit into 80 characters."""
     out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     out.add_column("features")
+    return out
+
+
+def _accuracies(rows: Sequence[Row], title: str) -> Table:
+    counts = sorted(rows[0].few)
+    heads = [f"{count} label{'s' if count > 1 else ''}" for count in counts]
+    out = _lines(title + (", by the labels of each class" if counts else ""))
     for head in (*heads, "all labels" if counts else "linear probe", "kNN"):
         out.add_column(head, justify="right", no_wrap=True)
     for i, row in enumerate(rows):

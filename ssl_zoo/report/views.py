@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import Normalize, ViewPipeline
+from ssl_zoo.augmentations.views import Normalize, ViewPipeline, unit
 from ssl_zoo.data.damage import Damage, readable
 from ssl_zoo.data.sampler import order
 
@@ -34,7 +34,7 @@ def save_views(
 
     Args:
         pipeline: Makes the views; its normalisation is undone for the picture.
-        images: uint8 ``[C, H, W]``, of any sizes: row i sits in slot i of the epoch.
+        images: ``[C, H, W]`` as they are stored, of any sizes: row i sits in slot i of the epoch.
         path: PNG to write; its folder is made.
         seed: Of the run.
         rows: At most so many images.
@@ -47,12 +47,13 @@ def save_views(
         raise ValueError("there is no image to draw")
     views = [_views(pipeline, image, seed, slot) for slot, image in enumerate(images)]
     shown = [
-        [picture(image / 255.0), *(picture(denormalize(view, pipeline.normalize)) for view in row)]
+        [picture(unit(image, pipeline.white)), *(picture(denormalize(view, pipeline.normalize)) for view in row)]
         for image, row in zip(images, views, strict=True)
     ]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(shown, ["original", *_titles(pipeline, views[0])]).savefig(path, dpi=100)
+    titles = ["original", *_titles(pipeline, views[0])]
+    grid(shown, titles, bands_shown(len(images[0]))).savefig(path, dpi=100)
     return path
 
 
@@ -80,7 +81,17 @@ def preview(cfg: DictConfig, path: str | Path = "preview.png") -> Path:
     """
     from ssl_zoo.build import build_data  # imports every part of the library, which the plots of a run do not need
 
-    return save_data_views(build_data(cfg), path)
+    data = build_data(cfg, trains=False)
+    for line in data.decisions:
+        print(line)
+    return save_data_views(data, path)
+
+
+def bands_shown(channels: int) -> str | None:
+    """Which bands :func:`picture` draws, in words; None: all."""
+    if channels in (1, 3):
+        return None
+    return f"band 0 of {channels}" if channels < 3 else f"bands 0, 1 and 2 of {channels} as red, green and blue"
 
 
 def denormalize(view: Tensor, normalize: Normalize) -> Tensor:
@@ -90,7 +101,7 @@ def denormalize(view: Tensor, normalize: Normalize) -> Tensor:
 
 
 def picture(image: Tensor) -> np.ndarray:
-    """``[C, H, W]`` in [0, 1] -> ``[H, W]`` grey or ``[H, W, 3]`` colour; other channels (depth) are left out."""
+    """``[C, H, W]`` in [0, 1] -> ``[H, W]`` grey or ``[H, W, 3]``, the first three bands of more."""
     image = image[:3] if len(image) >= 3 else image[:1]
     return image.permute(1, 2, 0).squeeze(-1).cpu().numpy()
 
@@ -116,8 +127,8 @@ def _titles(pipeline: ViewPipeline, views: Sequence[Tensor]) -> list[str]:
     return [f"{kind}, {view.shape[-1]} px" for kind, view in zip(kinds, views, strict=True)]
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure:
-    """Pictures ``[h, w]`` or ``[h, w, 3]`` in [0, 1] side by side, one title for each column."""
+def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], told: str | None = None) -> Figure:
+    """Pictures ``[h, w]`` or ``[h, w, 3]`` in [0, 1] side by side, one title for each column; a line below them."""
     # No pyplot: nothing global is touched, so that a notebook or a server can draw.
     height, width = len(rows), len(titles)
     figure = Figure(figsize=(width * CELL + 0.1, height * CELL + 0.35), layout="constrained")
@@ -131,4 +142,6 @@ def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Figure:
             axes[i, j].set_anchor("N")  # below its title, whatever its shape
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8, fontweight="bold" if title == "original" else "normal")
+    if told is not None:
+        figure.supxlabel(told, fontsize=8)
     return figure

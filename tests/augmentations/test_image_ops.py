@@ -75,7 +75,7 @@ def test_resize_and_centre_crops(interpolation):
     tall = x.transpose(2, 3)
     assert largest(both(tall, draw(4)), TF.center_crop(TF.resize(tall, 32, mode, antialias=True).clamp(0, 1), 28)) == 0
     assert torch.equal(registry.build("image/center_crop", 24)(x, draw(4)), TF.center_crop(x, 24))
-    assert registry.build("image/resize_center_crop", 224).shorter == 256
+    assert registry.build("image/resize_center_crop", 224).least == [256, 256]
 
 
 def test_flip():
@@ -122,7 +122,6 @@ def test_color_jitter_of_one_channel():
     op = registry.build({"image/color_jitter": {"brightness": 0.4, "contrast": 0.4}}, 32)
     order, factors = op.parameters_of(d)
     kept = [[step for step in steps if step in (BRIGHTNESS, CONTRAST)] for steps in order.tolist()]
-    assert not op.needs_rgb
     assert largest(op(x, d), by_torchvision(x, torch.tensor(kept), factors)) < 1e-5
 
 

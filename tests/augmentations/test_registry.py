@@ -66,7 +66,7 @@ def test_size_comes_from_the_view_unless_given():
 
 
 def test_operations_that_make_squares_say_so_for_another_view():
-    words = r"image/random_resized_crop makes squares and the view is to be \[32, 16\]; these .*: image/center_crop, "
+    words = r"image/jigsaw makes squares and the view is to be \[32, 16\]; these .*: image/center_crop, "
     with pytest.raises(ConfigError, match=words):
-        registry.build("image/random_resized_crop", size=[32, 16])
-    assert registry.build({"image/random_resized_crop": {"size": 8}}, size=[32, 16]).size == 8
+        registry.build("image/jigsaw", size=[32, 16])
+    assert registry.build({"image/jigsaw": {"size": 8}}, size=[32, 16]).size == 8

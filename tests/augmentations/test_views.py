@@ -111,12 +111,15 @@ def test_a_tied_operation_takes_the_draws_of_the_other_view():
     assert torch.equal(reports["0/image/random_resized_crop/box"], reports["1/image/random_resized_crop/box"])
 
 
-def test_one_channel_works_without_colour_and_is_refused_with_it():
+def test_one_channel_works_without_colour_and_colour_falls_away():
     gray = [CROP, {"image/color_jitter": {"brightness": 0.4, "contrast": 0.4}}, "image/gaussian_blur", "image/solarize"]
     views, _ = ViewPipeline([{"ops": gray, "size": 32}], {"mean": [0.5], "std": [0.5]}, 1)(photos(4, 1), draw(4))
     assert views[0].shape == (4, 1, 32, 32) and views[0].min() >= -1 and views[0].max() <= 1
-    with pytest.raises(ConfigError, match="view 0: image/color_jitter needs RGB images, these have 1 channel; take"):
-        ViewPipeline([{"ops": OPS, "size": 32}], None, channels=1)
+    for channels in (1, 4, 13):
+        pipeline = ViewPipeline([{"ops": OPS, "size": 32}], None, channels)
+        views, _ = pipeline(photos(4, channels), draw(4))
+        assert views[0].shape == (4, channels, 32, 32)
+        assert pipeline.changes == ["image/color_jitter goes without saturation and hue", "image/grayscale falls away"]
 
 
 @pytest.mark.parametrize("views, normalize, message", [

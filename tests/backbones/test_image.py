@@ -293,10 +293,12 @@ def test_a_last_stage_may_keep_the_size_of_its_map():
     assert [[tuple(x.shape[2:]) for x in found][-2:] for found in maps] == [[(4, 2), (2, 1)], [(4, 2), (4, 2)]]
 
 
-def test_only_networks_without_patches_take_rectangles():
+def test_networks_take_rectangles_or_say_so():
     with torch.device("meta"):
         assert tiny.resnet8(image_size=[32, 16], width=4)(torch.empty(1, 3, 32, 16)).shape == (1, 16)
+        net = tiny.vit_mini(image_size=[32, 16], embed_dim=16, depth=1, num_heads=2)
+        assert net(torch.empty(1, 3, 32, 16)).shape == (1, 16)
     with pytest.raises(ConfigError, match="backbone.name=vit_b_16 takes square images only; set data.image_size=64"):
         image.torchvision_model("vit_b_16", image_size=[64, 32])
-    given = config.plain(config.load(["backbone=vit_mini", "data.image_size=[32,16]"]))
-    assert any("backbone.image_size=[32, 16]: vit_mini wants a whole number" in line for line in problems(given))
+    given = config.plain(config.load(["backbone=amdim_encoder", "data.image_size=[32,16]"]))
+    assert any("backbone.image_size=[32, 16]: amdim_encoder wants a whole number" in line for line in problems(given))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
-from ssl_zoo.data.decode import decode
+from ssl_zoo.data.decode import Reader
 from ssl_zoo.data.decoders import TrainTask
 from ssl_zoo.data.folder import folder
 from ssl_zoo.data.sampler import Request
@@ -34,13 +34,13 @@ def encoded(kind="JPEG", height=640, width=960):
 @pytest.mark.parametrize(("factor", "shape"), [(1, (640, 960)), (2, (320, 480)), (4, (160, 240)), (8, (80, 120))])
 def test_a_jpeg_is_decoded_at_the_size_asked_for(factor, shape):
     asked = []
-    image = decode(encoded(), 3, shrink=lambda *size: asked.append(size) or factor)
+    image = Reader(3)(encoded(), shrink=lambda *size: asked.append(size) or factor)
     assert asked == [(640, 960)] and tuple(image.shape) == (3, *shape)
 
 
 def test_odd_sizes_round_up_and_other_formats_stay_whole():
-    assert decode(encoded(height=101, width=203), 3, shrink=lambda h, w: 2).shape == (3, 51, 102)
-    assert decode(encoded("PNG"), 3, shrink=lambda h, w: 8).shape == (3, 640, 960)
+    assert Reader(3)(encoded(height=101, width=203), shrink=lambda h, w: 2).shape == (3, 51, 102)
+    assert Reader(3)(encoded("PNG"), shrink=lambda h, w: 8).shape == (3, 640, 960)
 
 
 def pipeline(scale, size=32):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data.decode import decode
+from ssl_zoo.data.decode import Reader, reader
 from ssl_zoo.data.folder import folder
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.errors import ConfigError
@@ -57,27 +57,29 @@ def test_every_mode_is_decoded_to_the_wanted_channels(odd):
     for path in sorted(odd.iterdir()):
         if path.name not in BAD:
             for channels in (1, 3):
-                image = decode(str(path), channels)
-                assert (image.dtype, image.shape[0], image.is_contiguous()) == (torch.uint8, channels, True)
+                image = reader([str(path)], channels)(str(path))
+                kind = torch.uint16 if path.name == "deep.png" else torch.uint8
+                assert (image.dtype, image.shape[0], image.is_contiguous()) == (kind, channels, True)
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+def test_sixteen_bits_stay_sixteen_bits(tmp_path):
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
-    assert decode(str(tmp_path / "deep.png"), 1).tolist() == [[[0, 1, 128, 255]]]
-    assert decode(str(tmp_path / "deep.png"), 3)[:, 0, 2].tolist() == [128, 128, 128]
+    read = reader([str(tmp_path / "deep.png")], 1)
+    assert read(str(tmp_path / "deep.png")).tolist() == [[values[0].tolist()]] and read.range.white == 65535
+    assert reader([str(tmp_path / "deep.png")], 3)(str(tmp_path / "deep.png"))[:, 0, 2].tolist() == [32896] * 3
 
 
 def test_cmyk_keeps_its_colour(tmp_path):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=95)
-    red, green, blue = decode(str(tmp_path / "red.jpg"), 3)[:, 8, 8].tolist()
+    red, green, blue = Reader(3)(str(tmp_path / "red.jpg"))[:, 8, 8].tolist()
     assert red > 240 and green < 15 and blue < 15
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_damaged_files_have_one_kind_of_error(odd, name):
     with pytest.raises(DamagedFile) as error:
-        decode(str(odd / name), 3)
+        Reader(3)(str(odd / name))
     assert error.value.path == str(odd / name) and len(error.value.reason) > 5
 
 
@@ -124,7 +126,7 @@ def test_a_link_up_the_tree_is_followed_once(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "options", "words"),
     [
-        (lambda root: None, {}, ["no image below", ".jpg .jpeg .png", "in all sub-folders"]),
+        (lambda root: None, {}, ["no image below", ".jpg .png .tif .npy and", "in all sub-folders"]),
         (lambda root: pictures(root, 1), {"labels": "folder"}, ["000.png lies in no class folder", "labels=none"]),
         (lambda root: pictures(root, 1), {"labels": "yes"}, ["data.source.labels=yes: wanted auto, folder or none"]),
         (lambda root: pictures(root, 1), {"download": True}, ["data.download=true", "set data.root"]),
@@ -151,7 +153,7 @@ def test_the_list_of_files_is_kept_until_a_folder_changes(tmp_path, monkeypatch)
     first = folder(str(tmp_path / "data"), **options).train
     (kept,) = (tmp_path / "kept").iterdir()
     assert json.loads(kept.read_text())["paths"] == [os.path.join("a", "000.png"), os.path.join("a", "001.png")]
-    monkeypatch.setattr("ssl_zoo.data.folder._walk", lambda root: pytest.fail("scanned again"))
+    monkeypatch.setattr("ssl_zoo.data.listing._walk", lambda *where: pytest.fail("scanned again"))
     assert folder(str(tmp_path / "data"), **options).train.path(1) == first.path(1)
     monkeypatch.undo()
     pictures(tmp_path / "data" / "a" / "b", 1)
@@ -170,14 +172,17 @@ def test_a_list_that_cannot_be_kept_is_no_obstacle(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("where", ["device", "worker"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_damaged_folder_trains_and_reports_each_file_once(odd, workers, where):
+def test_a_damaged_folder_trains_and_tells_of_its_files_once(odd, workers, where):
     data = files(odd, batch_size=11, workers=workers, where=where)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         epochs = [batches(data), batches(data)]
-    data.teardown("fit")
-    told = [str(w.message) for w in caught if "damaged file" in str(w.message)]
-    assert len(told) == 3 and {name for name in BAD for text in told if name in text} == BAD
+        for _ in data.train_eval_loader():
+            pass
+        data.teardown("fit")
+    (told,) = [str(w.message) for w in caught if "damaged file" in str(w.message)]
+    assert told.startswith("damaged files: 3 of 11, the next readable images take their places: ")
+    assert {name for name in BAD if name in told} == BAD
     (batch,) = epochs[0]
     assert all(view.shape == (11, 3, 16, 16) and bool(view.isfinite().all()) for view in batch.views)
     # The next readable sample, in the order of paths, takes the place of a damaged one.

@@ -113,7 +113,6 @@ def test_sizes_of_real_runs_take_seconds():
         ({"labels": torch.full((40,), -1)}, "a linear probe needs labels: got 0 labelled to train and 30 to test"),
         ({"test_labels": torch.full((30,), -1)}, "got 40 labelled to train and 0 to test"),
         ({"classes": 2}, "the linear probe was told of 2 classes and the training set holds label"),
-        ({"held_out_fraction": 0.0}, "no sample to choose the penalty on: 40 labelled samples, held_out_fraction=0.0"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -17,7 +17,7 @@ from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import run as running
-from ssl_zoo.evaluation.baselines import raw_pixels
+from ssl_zoo.evaluation.baselines import Pixels, compare
 from ssl_zoo.evaluation.run import data_config, data_name, pick_device, run
 from ssl_zoo.features import extract
 from ssl_zoo.knn import knn_top1
@@ -190,7 +190,7 @@ def test_a_device_that_is_not_there_and_an_unwritable_result_are_named(trained, 
 
 def test_raw_pixels_are_the_baseline():
     data = Data()
-    result = raw_pixels(data, bank_size=100, k=7)
+    result = compare(Pixels(), data, bank_size=100, k=7)
     pixels, bank = data.images.flatten(1), balanced_rows(data.train_labels, 100)
     assert result["knn"] == knn_top1(pixels[200:], data.labels[200:], pixels[bank], data.labels[bank], 3, 7)
     assert result["linear"] > 50

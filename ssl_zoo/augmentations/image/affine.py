@@ -103,6 +103,8 @@ class RandomRotation(nn.Module):
         fill: of what comes from outside: one number, one for each channel, or null for zeros.
     """
 
+    per_channel = ("fill",)
+
     def __init__(self, degrees: float | Sequence[float], interpolation: str = "nearest",
                  fill: float | Sequence[float] | None = None):
         super().__init__()
@@ -131,6 +133,8 @@ class RandomAffine(nn.Module):
         interpolation: nearest or bilinear.
         fill: of what comes from outside: one number, one for each channel, or null for zeros.
     """
+
+    per_channel = ("fill",)
 
     def __init__(self, degrees: float | Sequence[float] = 0.0, translate: Sequence[float] = (0.0, 0.0),
                  scale: Sequence[float] = (1.0, 1.0), shear: float | Sequence[float] = 0.0,

@@ -19,9 +19,11 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]   # images, and for each of the
 
 
 def luminance(x: Tensor) -> Tensor:
-    """``[B, 1, H, W]`` grey value with torchvision's weights; a one-channel image is its own."""
+    """``[B, 1, H, W]`` grey value with torchvision's weights; one channel is its own, of others it is the mean."""
     if x.shape[1] == 1:
         return x
+    if x.shape[1] != 3:
+        return x.mean(dim=1, keepdim=True)
     red, green, blue = x.unbind(1)
     return torch.add(red * 0.2989, green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
 
@@ -57,6 +59,7 @@ class ColorJitter(nn.Module):
         p: share of the samples that are changed at all.
     """
 
+    colour = ("saturation", "hue")
     neutral = (1.0, 1.0, 1.0, 0.0)   # what changes nothing, of each adjustment
 
     def __init__(self, brightness: float | Sequence[float] = 0.0, contrast: float | Sequence[float] = 0.0,
@@ -65,7 +68,6 @@ class ColorJitter(nn.Module):
         self.ranges = [self._factors("brightness", brightness), self._factors("contrast", contrast),
                        self._factors("saturation", saturation), self._turns(hue)]
         self.p = probability(p)
-        self.needs_rgb = self.ranges[SATURATION] != (1.0, 1.0) or self.ranges[HUE] != (0.0, 0.0)
 
     @staticmethod
     def _factors(name: str, value: float | Sequence[float]) -> tuple[float, float]:

@@ -36,6 +36,8 @@ class RandomErasing(nn.Module):
             puts in place of normalised pixels. Views are normalised after their operations: there it is stronger.
     """
 
+    per_channel = ("value",)
+
     def __init__(self, p: float = 0.5, scale: Sequence[float] = (0.02, 0.33), ratio: Sequence[float] = (0.3, 3.3),
                  value: float | str | Sequence[float] = 0.0):
         super().__init__()
@@ -85,6 +87,8 @@ class Cutout(nn.Module):
         p: share of the samples.
         value: one number, or one for each channel.
     """
+
+    per_channel = ("value",)
 
     def __init__(self, side: int, p: float = 1.0, value: float | Sequence[float] = 0.0):
         super().__init__()

@@ -48,6 +48,8 @@ class Sobel(nn.Module):
             itself then needs ``normalize: null``.
     """
 
+    per_channel = ("mean", "std")
+
     def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0):
         super().__init__()
         if min(std if isinstance(std, Sequence) else [std]) <= 0:

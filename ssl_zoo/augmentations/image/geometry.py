@@ -1,6 +1,6 @@
 """Crops, resizes, flips and quarter turns.
 
-Operations with ``crops = True`` also take one uint8 image ``[1, C, H, W]`` of any size.
+Operations with ``crops = True`` also take one image ``[1, C, H, W]`` of any size, uint8 or uint16.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class RandomResizedCrop(nn.Module):
     Reports ``box``: ``[B, 4]`` top, left, height, width in pixels of the image.
 
     Args:
-        size: side of the result; a view gives its own.
+        size: side of the result, or its height and width; a view gives its own.
         scale: range of the share of the image's area, uniform.
-        ratio: range of width / height, log-uniform.
+        ratio: range of width / height, log-uniform; of a view that is no square, relative to the view's own, so that
+            what is seen is stretched no more than in a square.
         interpolation: bilinear or bicubic.
         antialias: widen the kernel where the box is larger than the view; false: TensorFlow's default, and BYOL's.
         misfit: a box that does not fit into the image: ``redraw``, ten times, then the largest central one; or
@@ -61,13 +62,15 @@ class RandomResizedCrop(nn.Module):
     crops = True
     flips = True   # takes ``mirrored``
 
-    def __init__(self, size: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3),
+    def __init__(self, size: Side, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3),
                  interpolation: str = "bilinear", antialias: bool = True, misfit: str = "redraw"):
         super().__init__()
         require("misfit", misfit, MISFITS)
-        self.size = size
+        self.size = height_width(size)
         self.scale = interval("scale", scale)
-        self.ratio = interval("ratio", ratio, low=1e-6)
+        low, high = interval("ratio", ratio, low=1e-6)
+        own = self.size[1] / self.size[0]
+        self.ratio = low * own, high * own
         self.interpolation = check_interpolation(interpolation)
         self.antialias = antialias
         self.misfit = misfit
@@ -76,26 +79,33 @@ class RandomResizedCrop(nn.Module):
     @full_precision
     def forward(self, x: Tensor, draw: Draw, mirrored: Tensor | None = None) -> Tensor:
         """``mirrored [B]``: also flip these samples left to right, which costs nothing here."""
+        if not x.is_floating_point():
+            return self.cut(x, draw)
         box = self.boxes(draw, *x.shape[-2:])
         draw.report("box", box)
-        if x.dtype == torch.uint8:   # one decoded image in a worker: cutting first is cheaper than a whole matrix
-            top, left, height, width = box[0].tolist()
-            cut = x[..., top:top + height, left:left + width]
-            return resize(cut, self.size, self.size, self.interpolation, self.antialias)
         kernels = kernels_for(x)
-        if kernels is not None and x.shape[1] in (1, 3):
-            return kernels.crop(x, box, self.size, self.interpolation, mirrored, self.antialias)
+        down, across = self.size
+        if kernels is not None and x.shape[1] in (1, 3) and down == across:
+            return kernels.crop(x, box, down, self.interpolation, mirrored, self.antialias)
         top, left, height, width = box.unbind(1)
-        how = (self.size, self.interpolation)
-        rows = resampling_matrix(top, height, x.shape[-2], *how, antialias=self.antialias)
-        columns = resampling_matrix(left, width, x.shape[-1], *how, mirrored, self.antialias)
+        how = self.interpolation
+        rows = resampling_matrix(top, height, x.shape[-2], down, how, antialias=self.antialias)
+        columns = resampling_matrix(left, width, x.shape[-1], across, how, mirrored, self.antialias)
         x = resample(x, rows, columns)
         return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
 
+    def cut(self, x: Tensor, draw: Draw) -> Tensor:
+        """One decoded image in a worker, of any type: cutting first is cheaper than a matrix for all of it."""
+        box = self.boxes(draw, *x.shape[-2:])
+        draw.report("box", box)
+        top, left, height, width = box[0].tolist()
+        part = x[..., top:top + height, left:left + width]
+        return resize(part, *self.size, self.interpolation, self.antialias)
+
     def reduction(self, height: int, width: int, draw: Draw) -> float:
         """How many times larger than the view the box of the first sample is, on its tighter side."""
-        sides = self.boxes(draw, height, width)[0, 2:]
-        return int(sides.min()) / self.size
+        sides = self.boxes(draw, height, width)[0, 2:].tolist()
+        return min(side / own for side, own in zip(sides, self.size, strict=True))
 
     def boxes(self, draw: Draw, height: int, width: int) -> Tensor:
         """``[B, 4]`` int64 boxes; float64 inside, so that devices round alike."""
@@ -204,29 +214,35 @@ class CenterCrop(nn.Module):
 
 @register("image/resize_center_crop")
 class ResizeCenterCrop(nn.Module):
-    """The usual evaluation view: shorter side to ``size / fraction`` (256 for 224), then the central square."""
+    """The usual evaluation view: shorter side to ``size / fraction`` (256 for 224), then the middle.
+
+    A view that is no square is covered so too, by an image of its own shape of which each side is ``1 / fraction`` of
+    the view's.
+    """
 
     crops = True
 
-    def __init__(self, size: int, fraction: float = 0.875, interpolation: str = "bilinear"):
+    def __init__(self, size: Side, fraction: float = 0.875, interpolation: str = "bilinear"):
         super().__init__()
         if not 0.0 < fraction <= 1.0:
             raise ValueError(f"fraction is {fraction}, it must lie in (0, 1]")
-        self.size = size
-        self.shorter = round(size / fraction)
+        self.size = height_width(size)
+        self.least = [round(side / fraction) for side in self.size]
         self.interpolation = check_interpolation(interpolation)
 
     def reduction(self, height: int, width: int, draw: Draw) -> float:
         """How many times larger than needed an image is, on its tighter side."""
-        return min(height, width) / self.shorter
+        return min(height / self.least[0], width / self.least[1])
 
     @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        height, width = x.shape[-2:]
-        # The longer side is cut to an integer, as torchvision's Resize does.
-        longer = int(self.shorter * max(height, width) / min(height, width))
-        height, width = (longer, self.shorter) if height > width else (self.shorter, longer)
-        return TF.center_crop(resize(x, height, width, self.interpolation), [self.size, self.size])
+        (height, width), (down, across) = x.shape[-2:], self.least
+        # The side that is left over is cut to an integer, as torchvision's Resize does.
+        if height * across > width * down:
+            down = int(across * height / width)
+        else:
+            across = int(down * width / height)
+        return TF.center_crop(resize(x, down, across, self.interpolation), list(self.size))
 
 
 @register("image/flip")

@@ -38,6 +38,8 @@ def apply_step(x: Tensor, op: Tensor, magnitude: Tensor, interpolation: str = "n
             that solarize_add adds (in pixel values of [0, 1]); nothing for the others.
     """
     magnitude = magnitude.double()
+    if x.shape[1] not in (1, 3):
+        op = torch.where(op == COLOR, IDENTITY, op)
     x = x.clone()   # the operations below overwrite the samples that they change
     apply = partial(apply_to, overwrite=True)
     moves = partial(sample_affine, interpolation=interpolation, fill=fill)
@@ -127,6 +129,8 @@ class RandAugment(nn.Module):
     """
 
     rounds = True   # to 8 bits in some of its operations, the next of which a last bit may reach
+    colour_step = True
+    per_channel = ("fill",)
 
     def __init__(self, num_ops: int = 2, magnitude: int = 9, num_bins: int = 31, interpolation: str = "nearest",
                  fill: float | Sequence[float] | None = None):
@@ -162,6 +166,8 @@ class TrivialAugment(nn.Module):
     """
 
     rounds = True
+    colour_step = True
+    per_channel = ("fill",)
 
     def __init__(self, num_bins: int = 31, interpolation: str = "nearest", fill: float | Sequence[float] | None = None):
         super().__init__()
@@ -198,6 +204,8 @@ class NoisyRandAugment(nn.Module):
     """
 
     rounds = True
+    colour_step = True
+    per_channel = ("fill",)
 
     def __init__(self, num_ops: int = 2, magnitude: float = 10.0, magnitude_std: float = 0.5, p: float = 0.5,
                  interpolation: str = "bilinear", fill: float | Sequence[float] | None = 0.5,

@@ -30,6 +30,7 @@ class TPURandAugment(nn.Module):
     """
 
     rounds = True
+    colour_step = True
 
     def __init__(self, num_ops: Size = 2, magnitude: NonNegative = 10.0, translate: NonNegative = 100.0,
                  cutout: NonNegative = 40.0):

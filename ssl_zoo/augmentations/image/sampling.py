@@ -18,15 +18,15 @@ def check_interpolation(interpolation: str) -> str:
 
 
 def resize(x: Tensor, height: int, width: int, interpolation: str, antialias: bool = True) -> Tensor:
-    """``[B, C, H, W]``, float in [0, 1] or uint8, resized; overshoot of the bicubic kernel is cut."""
+    """``[B, C, H, W]``, float in [0, 1], uint8 or uint16, resized; overshoot of the bicubic kernel is cut."""
     if x.shape[-2:] == (height, width):
         return x
     if not antialias:
         return _sampled(x, height, width, interpolation)
-    if x.dtype == torch.uint8 and interpolation == "bicubic":
+    if x.dtype == torch.uint16 or x.dtype == torch.uint8 and interpolation == "bicubic":
         # The integer kernel also cuts between the two axes, which moves sharp edges by up to 15 grey values: a worker
         # would not show the network what the batch on the device does.
-        return _interpolate(x.float(), height, width, interpolation).round_().clamp_(0, 255).to(torch.uint8)
+        return _whole(_interpolate(x.float(), height, width, interpolation), x.dtype)
     x = _interpolate(x, height, width, interpolation)
     return x.clamp_(0, 1) if interpolation == "bicubic" else x
 
@@ -40,9 +40,13 @@ def _sampled(x: Tensor, height: int, width: int, interpolation: str) -> Tensor:
     start = torch.zeros(1, device=x.device)
     rows, columns = (resampling_matrix(start, start + source, source, size, interpolation, antialias=False)
                      for source, size in zip(x.shape[-2:], (height, width), strict=True))
-    if x.dtype == torch.uint8:
-        return resample(x.float(), rows, columns).round_().clamp_(0, 255).to(torch.uint8)
+    if not x.is_floating_point():
+        return _whole(resample(x.float(), rows, columns), x.dtype)
     return resample(x, rows, columns).clamp_(0, 1)
+
+
+def _whole(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.round_().clamp_(0, torch.iinfo(dtype).max).to(dtype)
 
 
 def resampling_matrix(start: Tensor, length: Tensor, source: int, size: int, interpolation: str,
