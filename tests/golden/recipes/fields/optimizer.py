@@ -43,7 +43,8 @@ WORDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         (r"without the learning rate( \(optax chain\))?(; starts at the first gradient)?", {"rate_in_buffer": False}),
         (r"classic: the learning rate is multiplied into the buffer", {"rate_in_buffer": True}),
     ],
-    "decay_of_weights": [(r"L2 in the loss(, all but [\w ]+)?", {})],  # which parameters: under exclusions
+    # Which parameters: under exclusions.
+    "decay_of_weights": [(r"L2 in the loss(, all but (batch_normalization|bias|norm) variables)?", {})],
 }
 
 
