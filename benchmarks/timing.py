@@ -151,7 +151,8 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores,
         "memory_gib": round(machine.memory() / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # above 0: somebody else computed
+        # Above 0 somebody else was computing too; Windows does not say.
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -145,7 +145,7 @@ def _check_training(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> 
     if cfg.run_dir is not None:
         raise ConfigError(
             f"run_dir={cfg.run_dir}: it is filled in when the run starts; choose the folder with "
-            f"hydra.run.dir={cfg.run_dir}"
+            f"{words.setting('hydra.run.dir', cfg.run_dir)}"
         )
     config.quick_check(cfg, resolved)
     tracking.check(cfg)
@@ -217,11 +217,14 @@ def _pack(argv: list[str]) -> int:
     splits = hydra.utils.instantiate(data.source)(
         root=data.root, download=data.download, image_size=data.image_size, channels=data.channels
     )
+    for line in getattr(splits.train, "decisions", ()):
+        print(line)
     if options.chunk is not None:
         from ssl_zoo.data.stream import write_splits
 
         write_splits(splits, options.out, options.chunk)
-        print(f"{options.out}: use it with data=stream data.root={options.out}, or the URL it is copied to")
+        use = words.setting("data.root", options.out)
+        print(f"{options.out}: use it with data=stream {use}, or the URL it is copied to")
         return 0
     print(pack.pack(splits, options, data.source._target_, data.root, pack.Progress()))
     return 0

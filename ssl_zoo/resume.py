@@ -80,6 +80,8 @@ class Chosen:
             more: dict[str, Any] = {"resolved": resolved, "overrides": overrides, "pieces": [piece]}
             return runs.Record.begin(typed, data=data, decisions=decisions, **more)
         new = runs.Record.begin(typed)
+        if self.accepted is None and self.record.decisions:
+            decisions = self.record.decisions  # what was measured then is only read now
         return replace(
             self.record, identity=new.identity, hash=new.hash, version=new.version, length=new.length, job=new.job,
             state="running", reason=None, data=data, decisions=decisions, resolved=resolved,

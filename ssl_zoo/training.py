@@ -21,7 +21,8 @@ from ssl_zoo.report import finish, start
 
 # Settings that may be paths; they are meant from where the command was typed (hydra.job.chdir moves the process).
 PATHS = (
-    "data.root", "data.pseudo_labels", "data.source.cache", "method.teacher.checkpoint", "backbone.weights", "resume",
+    "data.root", "data.pseudo_labels", "data.source.cache", "data.source.table", "method.teacher.checkpoint",
+    "backbone.weights", "resume",
 )  # fmt: skip
 
 
@@ -113,8 +114,16 @@ def _from_where_it_was_typed(cfg: DictConfig, home: Path) -> None:
         return
     for path in PATHS:
         value = OmegaConf.select(cfg, path)
-        if isinstance(value, str) and (home / os.path.expanduser(value)).exists():
-            OmegaConf.update(cfg, path, str(home / os.path.expanduser(value)))
+        if OmegaConf.is_list(value):
+            OmegaConf.update(cfg, path, [_from(home, one) for one in value])
+        elif value is not None:
+            OmegaConf.update(cfg, path, _from(home, value))
+
+
+def _from(home: Path, value: Any) -> Any:
+    """A path that is there, seen from ``home``; anything else as it is."""
+    path = home / os.path.expanduser(value) if isinstance(value, str) else home
+    return str(path) if isinstance(value, str) and path.exists() else value
 
 
 def _earlier(folder: Path) -> list[Path]:

@@ -150,6 +150,7 @@ def _fit(
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
     trainer = make_trainer(callbacks, loggers, run_dir, **options)
     prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
+    data.run_dir = run_dir
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
     began = time.perf_counter()

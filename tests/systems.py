@@ -47,6 +47,8 @@ def windows() -> None:
             delattr(os, name)
     for name in OF_SIGNAL:
         delattr(signal, name)
+    left = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGINT, signal.SIGSEGV, signal.SIGTERM}
+    signal.valid_signals = lambda: left  # type: ignore[assignment]
     opened, library = os.open, ctypes.CDLL
 
     def open_file(path: Any, *arguments: Any, **options: Any) -> int:

@@ -291,3 +291,19 @@ def test_several_callbacks_are_chosen_by_a_list() -> None:
 def test_settings_of_a_callback_that_nothing_chose() -> None:
     text = message(["callbacks=collapse", "+callbacks.online_knn.k=5"])
     assert "callbacks.online_knn has settings and no _target_: nothing chose that callback; choose it too" in text
+
+
+def test_settings_that_came_later_tell_no_runs_apart_at_their_old_values() -> None:
+    def hashed(*words: str) -> str:
+        return config.config_hash(config.plain(config.load(["data=folder", "data.root=x", *words])))
+
+    before = config.plain(config.load(["data=folder", "data.root=x"]))
+    for name in ("exif", "range", "nodata", "table", "train_folder", "val_folder", "shares", "max_pixels"):
+        before["data"]["source"].pop(name)
+    assert hashed("data.source.exif=false") == config.config_hash(before) != hashed()
+    assert hashed("data.source.exif=false", "data.source.range=[0,4095]") != config.config_hash(before)
+    assert hashed("data.source.exif=false", "data.source.table=a.csv") == config.config_hash(before)
+    source = {**before["data"]["source"], "exif": True, "max_pixels": 5}
+    now = config.identity({**before, "data": {**before["data"], "source": source}})
+    told = config.differences(config.identity(before), now, common=True)
+    assert told == ["data.source.exif: 'not set', now True"]  # also of another version: the images would be turned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -14,9 +15,13 @@ import pytest
 import torch
 
 from ssl_zoo import config, machine, trainer
+from ssl_zoo.data.decoders import EvalTask, TrainTask
+from ssl_zoo.data.sampler import Request
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.label_free import SecondLook
 from ssl_zoo.evaluation.run import pick_device
 from tests.cli.commands import TINY
+from tests.data.helpers import files, pictures
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,3 +113,17 @@ def test_the_memory_of_this_machine() -> None:
 
 def test_signals_that_a_system_does_not_have_are_left_out() -> None:
     assert [number.name for number in machine.signals("SIGINT", "SIGBREAK")] == ["SIGINT"]
+
+
+def test_what_data_workers_do_can_be_sent_to_a_process_that_is_not_forked(tmp_path: Path) -> None:
+    pictures(tmp_path, 8)
+    data = files(tmp_path, where="worker")
+    view = SecondLook(data.eval_view)
+    tasks = [
+        (TrainTask(data.train, data._worker_views, 0, finish), Request(0, 0, 0, [1, 3])) for finish in (True, False)
+    ] + [(EvalTask(data.train, view), [0, 4])]
+    for task, request in tasks:
+        sent, own = pickle.loads(pickle.dumps(task))[request], task[request]
+        assert torch.equal(sent["index"], own["index"])
+        views = [own["views"], sent["views"]] if isinstance(own["views"], list) else [[own["views"]], [sent["views"]]]
+        assert all(torch.equal(a, b) for a, b in zip(*views, strict=True))

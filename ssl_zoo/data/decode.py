@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ssl_zoo.data import formats, pixel_limit, pixel_range
@@ -20,6 +20,9 @@ from ssl_zoo.data.pixel_range import BYTES, Files, Range
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.errors import ConfigError
 
+KEPT: dict[str, Any] = {
+    "range": list, "whole": bool, "nodata": (int, float, type(None)), "exif": bool, "channels": int,
+}  # fmt: skip
 LUMINANCE = (19595, 38470, 7471)  # ITU-R 601-2 in 1/65536, as Pillow's convert("L")
 
 
@@ -156,8 +159,7 @@ def _check_nodata(nodata: Any) -> None:
 
 
 def _check_store(kept: Any, channels: int) -> None:
-    wanted = {"range": list, "whole": bool, "nodata": (int, float, type(None)), "exif": bool, "channels": int}
-    if not isinstance(kept, dict) or any(not isinstance(kept.get(key), kind) for key, kind in wanted.items()):
+    if not isinstance(kept, dict) or any(not isinstance(kept.get(key), kind) for key, kind in KEPT.items()):
         raise ConfigError(f"what the store says of its pixels makes no sense ({kept}); write it again")
     have = kept["channels"]
     if have != channels and not {have, channels} <= {1, 3}:
@@ -233,6 +235,8 @@ def _mixture(headers: list[Header], plain: int) -> list[str]:
 def _reason(error: BaseException, file: str | bytes) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return pixel_limit.reason(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a format that is read"
     text = str(error) if isinstance(file, bytes) else str(error).replace(repr(file), "the file")
     text = re.sub(r"<_io\.\w+ (object at|name=)[^>]*>", "it" if isinstance(file, bytes) else "the file", text)
     if "imagecodecs" in text:

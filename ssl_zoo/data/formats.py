@@ -1,7 +1,7 @@
 """Image files as their pixels are stored: any integer or floating type, any number of bands.
 
-Pillow reads what has 8 bits; TIFF files with more bits, other bands or several pages are tifffile's, ``.npy`` files
-NumPy's, and PNG files of 16-bit colours, which Pillow would cut to 8, torchvision's.
+Pillow reads what has 8 bits; tifffile TIFF files with more bits, other bands or several pages; NumPy ``.npy`` files;
+torchvision PNG files of 16-bit colours, which Pillow would cut to 8, as it would ``.ppm`` files, which are read here.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
@@ -30,6 +30,9 @@ MAGIC_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GDAL_NODATA, EXTRA_SAMPLES, BITS, SAMPLE_FORMAT = 42113, 338, 258, 339  # tags of TIFF
 ORIENTATION, LYING = 274, (5, 6, 7, 8)  # of EXIF: rows of the file are columns of the image
 ALPHA = (1, 2)  # kinds of extra samples that are transparency
+# Kind, width, height and largest value of a .pgm or .ppm file.
+NETPBM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
+LOOK = 256  # bytes of a file's beginning
 LARGEST = 2**34  # bytes that one image may take: of a file that claims more, a tag is damaged
 # What the libraries raise for files that are cut short, of another kind than their name says, or of absurd sizes.
 UNREADABLE = (
@@ -66,8 +69,9 @@ def eight_bit_extensions() -> frozenset[str]:
 
 def header(file: str | bytes, channels: int, name: str = "") -> Header:
     """Type and bands of a file, of which ``channels`` are expected; one of ``UNREADABLE`` if it has none."""
-    with _opened(file) as stream:
-        kind = _kind(stream)
+    with warnings.catch_warnings(), _opened(file) as stream:
+        warnings.simplefilter("ignore")  # remarks about odd but readable files
+        head, kind = _look(stream)
         if kind == NPY:
             shape, dtype = _npy_header(stream)
             return Header(np.dtype(np.uint8) if dtype.kind == "b" else dtype, _bands(shape, channels), False, False)
@@ -75,9 +79,12 @@ def header(file: str | bytes, channels: int, name: str = "") -> Header:
             found = _tiff_header(stream)
             if found is not None:
                 return found
-        deep = _deep_png(stream)
+        deep = _deep_png(head)
         if deep is not None:
             return Header(np.dtype(np.uint16), deep, deep in (2, 4), False)
+        netpbm = _deep_netpbm(head)
+        if netpbm is not None:
+            return Header(np.dtype(np.uint16), netpbm[2], False, False)
         with Image.open(stream, formats=suffixes.formats(name)) as image:
             return _pillow_header(image)
 
@@ -104,32 +111,32 @@ def read(
     Raises:
         One of ``UNREADABLE``.
     """
-    with _opened(file) as stream:
-        kind = _kind(stream)
+    with warnings.catch_warnings(), _opened(file) as stream:
+        warnings.simplefilter("ignore")
+        head, kind = _look(stream)
         tag = None
         if kind == NPY:
             values, alpha = _npy(stream, channels), False
         elif kind == TIFF and (found := _tiff(stream)) is not None:
             values, alpha, tag = found
-        elif (bands := _deep_png(stream)) is not None:
+        elif (bands := _deep_png(head)) is not None:
             values, alpha = _torchvision_png(stream), bands in (2, 4)
+        elif _deep_netpbm(head) is not None:
+            values, alpha = _netpbm(stream), False
         else:
             values, alpha, tag = _pillow(stream, channels, shrink, exif, file if isinstance(file, str) else name)
     return Pixels(values, _missing(values, (tag, nodata)), alpha)
 
 
-@contextmanager
-def _opened(file: str | bytes) -> Iterator[BinaryIO]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks about odd but readable files
-        with open(file, "rb") if isinstance(file, str) else io.BytesIO(file) as stream:
-            yield stream
+def _opened(file: str | bytes) -> BinaryIO:
+    return open(file, "rb") if isinstance(file, str) else io.BytesIO(file)
 
 
-def _kind(stream: BinaryIO) -> str | None:
-    head = stream.read(8)
+def _look(stream: BinaryIO) -> tuple[bytes, str | None]:
+    """How a file begins, and whether it is of the formats that are not only Pillow's."""
+    head = stream.read(LOOK)
     stream.seek(0)
-    return NPY if head.startswith(MAGIC_NPY) else TIFF if head[:4] in MAGIC_TIFF else None
+    return head, NPY if head.startswith(MAGIC_NPY) else TIFF if head[:4] in MAGIC_TIFF else None
 
 
 def _missing(values: np.ndarray, marks: tuple[float | None, ...]) -> np.ndarray | None:
@@ -301,10 +308,8 @@ def _number(text: Any) -> float | None:
 # PNG of 16 bits
 
 
-def _deep_png(stream: BinaryIO) -> int | None:
-    """Bands of a PNG file with 16 bits and more than grey; None: another file."""
-    head = stream.read(26)
-    stream.seek(0)
+def _deep_png(head: bytes) -> int | None:
+    """Bands of a PNG file with 16 bits and more than grey, by its first bytes; None: another file."""
     if len(head) < 26 or not head.startswith(MAGIC_PNG) or head[24] != 16:
         return None
     return {2: 3, 4: 2, 6: 4}.get(head[25])
@@ -318,6 +323,26 @@ def _torchvision_png(stream: BinaryIO) -> np.ndarray:
     check_size(height, width, 8)
     image = decode_png(torch.frombuffer(content, dtype=torch.uint8), ImageReadMode.UNCHANGED)
     return image.permute(1, 2, 0).numpy()
+
+
+# Netpbm of 16 bits
+
+
+def _deep_netpbm(head: bytes) -> tuple[int, int, int, int] | None:
+    """Height, width, bands and where the pixels begin, of a file with more than 8 bits; None: another file."""
+    found = NETPBM.match(head) if head[:2] in (b"P5", b"P6") else None
+    if found is None or not 255 < int(found[4]) < 65536:
+        return None
+    return int(found[3]), int(found[2]), 1 if found[1] == b"5" else 3, found.end()
+
+
+def _netpbm(stream: BinaryIO) -> np.ndarray:
+    content = stream.read()
+    found = _deep_netpbm(content[:LOOK])
+    assert found is not None
+    height, width, bands, begin = found
+    check_size(height, width, 2 * bands)
+    return np.frombuffer(content, ">u2", height * width * bands, begin).reshape(height, width, bands)
 
 
 # Pillow

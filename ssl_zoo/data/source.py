@@ -58,10 +58,10 @@ class Shares(NamedTuple):
 class Source(Protocol):
     """Samples ``0 .. len - 1``; ``labels`` are ``[N]`` int64 with -1 for none, or None for an unlabelled set.
 
-    A source whose samples are not equally near has an attribute ``shards`` (:class:`Shards`) besides; without it, or
-    with None, epochs run through all samples in any order. One with an attribute ``shares`` (:class:`Shares`) is drawn
-    from in these proportions. One of uint16 has an attribute ``white``: the value that is
-    white, 65,535 without it.
+    What a source may have besides: ``shards`` (:class:`Shards`), where its samples are not equally near; without, or
+    with None, epochs run through all samples in any order. ``shares`` (:class:`Shares`), to be drawn from in these
+    proportions. ``white``, the value of uint16 that is white; without, 65,535. ``decisions``, what it decided about its
+    files, a line each.
     """
 
     labels: Tensor | None

@@ -355,6 +355,7 @@ def _write_chunks(source: Source, folder: Path, size: int) -> Tensor:
 
 
 def _encoded(source: Source, index: int) -> bytes:
+    files: Any = source  # a source of files has a reader
     image_file = getattr(source, "image_file", None)
     stored: bytes | None = None if image_file is None else image_file(index)
     if stored is not None:
@@ -371,7 +372,7 @@ def _encoded(source: Source, index: int) -> bytes:
         content = Path(path(index)).read_bytes()
     except OSError as error:
         raise DamagedFile(path(index), str(error)) from None
-    source.reader(content, path(index), lambda height, width: 8)  # damaged? Eight times smaller tells too
+    files.reader(content, path(index), lambda height, width: 8)  # damaged? Eight times smaller tells too
     return content
 
 

@@ -13,6 +13,7 @@ from ssl_zoo.callbacks.collapse import effective_rank, spread
 from ssl_zoo.features import Features, extract_on
 
 SAMPLES = 2_048  # training images that are read at most
+BLOCKS = 16  # of images that lie together, where they are stored in shards
 MARGIN = 8  # an eighth of the image is cut off on each side for its second look
 EPSILON = 1e-7  # RankMe's, added to every share
 CONSTANT, FEW = 0.01, 2.0  # spread and rank below which features count as collapsed
@@ -76,7 +77,8 @@ def look(
         device: Where features are made.
         samples: Images at most, spread evenly over the training set.
     """
-    rows = rows_of(len(datamodule.train), samples)
+    train = datamodule.train
+    rows = rows_of(len(train), samples) if train.shards is None else blocks_of(len(train), samples, BLOCKS)
     found = extract_on(module, datamodule.train_eval_loader(rows), device)
     loader = datamodule.train_eval_loader(rows)
     loader.view = SecondLook(loader.view)
@@ -88,6 +90,13 @@ def rows_of(count: int, samples: int) -> Tensor:
     """``[min(count, samples)]`` positions, evenly spaced."""
     kept = min(count, samples)
     return torch.arange(kept) * count // max(kept, 1)
+
+
+def blocks_of(count: int, samples: int, blocks: int) -> Tensor:
+    """As :func:`rows_of`, but in blocks of rows that follow one another: sharded data are read shard by shard."""
+    each = max(min(count, samples) // blocks, 1)
+    starts = rows_of(count, blocks)
+    return (starts[:, None] + torch.arange(each)).clamp(max=count - 1).unique()
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def test_twenty_folders_of_three_images(method: str, tmp_path: Path) -> None:
     assert numbers["report"] == "made" and "judged on 60 training images" in text(done)
     network = next(value for value in numbers.values() if isinstance(value, dict))
     assert (network["images"], network["folds"], network["k"]) == (60, 3, 2)
-    held = run(*words, "data.batch_size=16", "data.val_fraction=0.1", "hydra.run.dir=held", cwd=tmp_path)
+    held = run(*words, "data.batch_size=32", "data.val_fraction=0.1", "hydra.run.dir=held", cwd=tmp_path)
     assert held.code == 0 and "penalty chosen in 3 folds of the training samples" in text(held), held.err
     assert json.loads((tmp_path / "held" / "summary.json").read_text())["report"] == "made"
     again = run(*words, "data.batch_size=32", "resume=auto", cwd=tmp_path)

@@ -84,7 +84,8 @@ def test_decisions_are_kept_by_resume_evaluation_and_export(tmp_path: Path) -> N
                cwd=tmp_path).code == -9  # fmt: skip
     train("float with nodata", *words, "hydra.run.dir=parts/run", "resume=auto", cwd=tmp_path)
     assert_same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
-    assert record(tmp_path / "parts/run").resolved == whole.resolved
+    parts = record(tmp_path / "parts/run")
+    assert parts.resolved == whole.resolved and parts.decisions == whole.decisions
     judged = run("evaluate", "checkpoint=whole/run", "protocol=knn", cwd=tmp_path)
     assert judged.code == 0, judged.err
     images(tmp_path / "dark", "float -1 to 1", count=16, classes=2)

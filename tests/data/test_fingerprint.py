@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ssl_zoo.data import arrays, fingerprint, stream
+from ssl_zoo.data.decode import Reader
 from ssl_zoo.data.fingerprint import changed, chosen, digest, numbers, of, spread
 from ssl_zoo.data.folder import Folder, folder
 from ssl_zoo.data.pack import Options, pack
@@ -192,7 +193,7 @@ def test_1024_files_are_asked_for_and_the_names_are_one_block(monkeypatch: pytes
             return self.real.hexdigest()
 
     listed = names(50_000)
-    source = Folder(Path("nowhere"), listed, torch.zeros(50_000, dtype=torch.int64), ["a"], 3, 0)
+    source = Folder(Path("nowhere"), listed, torch.zeros(50_000, dtype=torch.int64), ["a"], Reader(3), 0)
     monkeypatch.setattr(fingerprint, "blake2b", Watched)
     monkeypatch.setattr("ssl_zoo.data.folder.os.stat", counted)
     found = source.fingerprint()
@@ -213,7 +214,7 @@ def test_the_files_follow_from_the_names_and_lie_anywhere():
 @pytest.mark.slow
 def test_a_folder_of_the_size_of_imagenet_takes_less_than_a_second(tmp_path: Path):
     labels = torch.arange(IMAGENET) * 1000 // IMAGENET
-    source = Folder(tmp_path, names(IMAGENET), labels, None, 3, 0)
+    source = Folder(tmp_path, names(IMAGENET), labels, None, Reader(3), 0)
     start = time.process_time()
     source.fingerprint()
     taken = time.process_time() - start

@@ -72,6 +72,17 @@ def test_png_of_sixteen_bits_keeps_them_in_every_kind(bands):
     assert formats.header(deep_png(pixels), bands)[:3] == (np.uint16, bands, alpha) and found.alpha == alpha
 
 
+@pytest.mark.parametrize("kind", [b"P5", b"P6"])
+def test_netpbm_of_sixteen_bits_keeps_its_numbers(kind):
+    bands = 1 if kind == b"P5" else 3
+    pixels = noise("uint16", 6, 7, bands) % 4096
+    content = kind + b"\n# a camera\n7 6\n4095\n" + pixels.astype(">u2").tobytes()
+    assert np.array_equal(formats.read(content, bands).values, pixels)
+    assert formats.header(content, bands)[:3] == (np.uint16, bands, False)
+    with pytest.raises(DamagedFile, match="x.ppm"):
+        Reader(bands)(content[:-5], "x.ppm")
+
+
 def test_compressed_tiff_of_the_usual_tools(tmp_path):
     pytest.importorskip("imagecodecs")
     pixels = noise("uint16", 16, 16, 5)

@@ -10,6 +10,7 @@ import torch
 from ssl_zoo.evaluation.label_free import (
     SecondLook,
     alignment,
+    blocks_of,
     look,
     measure,
     rankme,
@@ -92,3 +93,9 @@ def test_files_and_arrays_are_looked_at_and_the_numbers_repeat(tmp_path) -> None
 
 def test_rows_are_evenly_spaced() -> None:
     assert rows_of(10, 4).tolist() == [0, 2, 5, 7] and rows_of(3, 50).tolist() == [0, 1, 2] and len(rows_of(0, 3)) == 0
+
+
+def test_sharded_data_are_read_in_blocks() -> None:
+    rows = blocks_of(100, 8, 2)
+    assert rows.tolist() == [0, 1, 2, 3, 50, 51, 52, 53]
+    assert blocks_of(3, 50, 16).tolist() == [0, 1, 2] and len(blocks_of(10_000, 2_048, 16)) == 2_048

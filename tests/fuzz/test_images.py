@@ -120,7 +120,7 @@ def test_a_bomb_of_pixels_is_a_damaged_file_before_it_takes_memory() -> None:
     import zlib
 
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    with pytest.raises(DamagedFile, match="3600000000 pixels.*decompression bomb"):
+    with pytest.raises(DamagedFile, match="it has 3,600,000,000 pixels, more than 178,956,970"):
         Reader(3)(bytes(content))
 
 
@@ -128,7 +128,7 @@ def test_a_program_under_the_name_of_an_image_is_not_started(tmp_path: Path) -> 
     """PostScript, which Pillow would hand to Ghostscript."""
     text = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) (w) file\n"
     (tmp_path / "x.png").write_text(text)
-    with pytest.raises(DamagedFile, match="cannot identify image file"):
+    with pytest.raises(DamagedFile, match="it is no image of a format that is read"):
         Reader(3)(str(tmp_path / "x.png"))
 
 

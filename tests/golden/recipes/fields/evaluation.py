@@ -138,7 +138,7 @@ def _ours(ops: Sequence[Op]) -> Cut | str:
         return Cut()
     last: Any = cuts[-1].module
     if names == ["image/resize_center_crop"]:
-        return Cut(last.shorter, None, sides(last.size), last.interpolation)
+        return Cut(min(last.least), None, sides(last.size), last.interpolation)
     if names == ["image/resize"]:
         return Cut(None, sides(last.size), None, last.interpolation)
     return f"our {' '.join(names)}"
