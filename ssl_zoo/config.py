@@ -84,7 +84,7 @@ def _structure_problems(values: dict[str, Any]) -> Iterator[str]:
             parent = parent.get(part) if isinstance(parent, dict) else None
         if isinstance(parent, dict):
             value = parent.get(last)
-            if not isinstance(value, kinds) and value != FREE.get(path):
+            if not isinstance(value, kinds) and not (path in FREE and value == FREE[path]):
                 yield f"{path}={value!r}: wanted {words}, got {type(value).__name__}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -172,12 +173,14 @@ def as_it_stands(key: str, value: str) -> str:
     return min(ways, key=len)
 
 
-def setting(key: str, value: str | Sequence[str]) -> str:
+def setting(key: str, value: str | os.PathLike[str] | Sequence[str]) -> str:
     """``key=value`` to paste into a POSIX shell: as it is where that says the same, else quoted.
 
     Args:
-        value: A text, or several, which become a list.
+        value: A text or path, or several texts, which become a list.
     """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(value, str):
         word = f"{key}={value}"
         return word if shlex.quote(word) == word and _says(word, value) else as_it_stands(key, value)

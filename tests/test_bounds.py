@@ -137,7 +137,7 @@ def test_a_file_is_verified_once_until_it_changes(tmp_path: Path, monkeypatch: p
 
 
 def test_an_archive_that_claims_another_disk_is_damaged_weights_too(tmp_path: Path) -> None:
-    from ssl_zoo.backbones.weights import _file
+    from ssl_zoo.backbones.weights import _content
 
     torch.save({"a": torch.ones(2)}, tmp_path / "w.pt")
     data = bytearray((tmp_path / "w.pt").read_bytes())
@@ -145,11 +145,11 @@ def test_an_archive_that_claims_another_disk_is_damaged_weights_too(tmp_path: Pa
     data[locator + 16] = 9
     (tmp_path / "w.pt").write_bytes(data)
     with pytest.raises(ConfigError, match="could not be read .zipfiles that span multiple disks"):
-        _file(str(tmp_path / "w.pt"))
+        _content(tmp_path / "w.pt", "w.pt")
 
 
 def test_weights_that_are_damaged_or_code_are_refused_by_each_suffix(tmp_path: Path) -> None:
-    from ssl_zoo.backbones.weights import _file
+    from ssl_zoo.backbones.weights import _content
 
     marker = tmp_path / "marker"
     for suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".tar", ""):
@@ -157,13 +157,13 @@ def test_weights_that_are_damaged_or_code_are_refused_by_each_suffix(tmp_path: P
         for zipped in (True, False):
             torch.save({"a": Payload(marker)}, path, _use_new_zipfile_serialization=zipped)
             with pytest.raises(ConfigError, match=f"weights={path} could not be read"):
-                _file(str(path))
+                _content(path, str(path))
         path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
         with pytest.raises(ConfigError, match="could not be read"):
-            _file(str(path))
+            _content(path, str(path))
     assert not marker.exists()
     torch.save({"a": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert torch.equal(_file(str(tmp_path / "old.pth"))["a"], torch.ones(2))  # of before zip archives
+    assert torch.equal(_content(tmp_path / "old.pth", "old.pth")["a"], torch.ones(2))  # of before zip archives
 
 
 # Packs and streams

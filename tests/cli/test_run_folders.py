@@ -290,7 +290,8 @@ def test_a_path_is_meant_from_where_it_was_typed(tmp_path: Path) -> None:
 
 
 def test_a_report_that_fails_loses_nothing(tmp_path: Path) -> None:
-    few = ["data.source.samples=16", "data.source.classes=8", "report=true"]  # no class with five labelled images
+    spoiled = "+callbacks.spoil={_target_: tests.cli.kill.Spoil, path: a/curves.png}"  # where a picture should be
+    few = ["report=true", spoiled]
     done = train(*few, "hydra.run.dir=a", cwd=tmp_path)
     assert done.code == 0 and "the run is finished; its report failed (" in done.err and "Traceback" not in done.err
     summary = json.loads((tmp_path / "a/summary.json").read_text())

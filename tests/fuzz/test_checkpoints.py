@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssl_zoo import runs
-from ssl_zoo.backbones.weights import _file
+from ssl_zoo.backbones.weights import _content
 from ssl_zoo.errors import ConfigError
 from tests.fuzz.damage import damaged
 
@@ -63,7 +63,7 @@ def test_damaged_weights_are_refused_or_tensors(suffix: str, tmp_path: Path, tri
         file.unlink()
         file.write_bytes(damaged(content, seed))
         try:
-            assert all(isinstance(value, torch.Tensor) for value in _file(str(file)).values())
+            assert all(isinstance(value, torch.Tensor) for value in _content(file, str(file)).values())
         except ConfigError as error:
             assert str(error).startswith(f"weights={file} "), seed
             refused += 1
