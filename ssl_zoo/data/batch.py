@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ssl_zoo.errors import ConfigError
@@ -29,12 +30,30 @@ class DataInfo:
                           f"set data.image_size={max(self.image_size)}")
 
 
+def sealed(images: Any) -> Any:
+    """Floating-point images, or a list of them, as their bits; others as they are.
+
+    With ``trainer.precision=16-true`` Lightning converts what is floating in a batch before its views are made, which
+    would leave images with the 8 bits of bfloat16.
+    """
+    if isinstance(images, list):
+        return [sealed(x) for x in images]
+    return images.view(torch.int32) if images.dtype == torch.float32 else images
+
+
+def opened(images: Any) -> Any:
+    """What :func:`sealed` was given."""
+    if isinstance(images, list):
+        return [opened(x) for x in images]
+    return images.view(torch.float32) if images.dtype == torch.int32 else images
+
+
 @dataclass
 class RawBatch:
     """A batch as the loader gives it, before the views are made.
 
     ``images`` is ``[B, C, H, W]`` of uint8, uint16, or float in [0, 1]; or a list with one tensor per view where
-    workers cropped the views, or made the whole of them.
+    workers cropped the views, or made the whole of them. Floats that are no finished views are :func:`sealed`.
     """
 
     images: Any

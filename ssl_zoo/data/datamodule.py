@@ -17,7 +17,7 @@ from ssl_zoo.augmentations.captured import CapturedViews
 from ssl_zoo.augmentations.rng import BatchRNG, stream_key
 from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data import fingerprint
-from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
+from ssl_zoo.data.batch import Batch, DataInfo, RawBatch, opened
 from ssl_zoo.data.damage import Damage
 from ssl_zoo.data.decoders import STREAM, TrainTask, auto_workers
 from ssl_zoo.data.loader import EvalLoader, TrainLoader
@@ -365,7 +365,7 @@ class DataModule(pl.LightningDataModule):
         device = batch.index.device
         slots = torch.arange(batch.slot, batch.slot + len(batch.index))
         rng = BatchRNG(self.seed, batch.epoch, batch.micro, slots, STREAM, device)
-        views: Any = batch.images
+        views: Any = opened(batch.images)
         extra: dict[str, Tensor] = {}
         if not batch.finished:
             self.views.to(device)

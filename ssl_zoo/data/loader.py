@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.batch import RawBatch
+from ssl_zoo.data.batch import RawBatch, sealed
 from ssl_zoo.data.damage import Damage
 from ssl_zoo.data.decoders import EvalTask, TrainTask, stream
 from ssl_zoo.data.sampler import Groups, Plan
@@ -129,6 +129,7 @@ class TrainLoader:
         labels = self.source.labels
         label = None if labels is None else labels[index.to(labels.device)]
         finished = self.task is not None and self.task.finish
+        images = images if finished else sealed(images)
         return RawBatch(images, index, label, slot, epoch, micro, reports or {}, finished)
 
 

@@ -10,7 +10,7 @@ import torch
 from ssl_zoo import build, config, resume, runs, trust
 from ssl_zoo.data import pixel_range, statistics
 from ssl_zoo.data.arrays import Arrays
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.batch import DataInfo, opened
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.data.folder import folder
 from ssl_zoo.data.source import Splits
@@ -34,7 +34,7 @@ def test_workers_and_the_device_make_the_same_views(tmp_path, kind):
     cropped, finished = data_of(tmp_path, kind, workers=1), data_of(tmp_path, kind, "worker", workers=1)
     raws = [next(iter(data.train_dataloader())) for data in (cropped, finished)]
     assert [raw.finished for raw in raws] == [False, True]
-    assert raws[0].images[0].dtype == (torch.float32 if "float" in kind else torch.uint16)
+    assert opened(raws[0].images)[0].dtype == (torch.float32 if "float" in kind else torch.uint16)
     one, other = (data.on_after_batch_transfer(raw, 0) for data, raw in zip((cropped, finished), raws, strict=True))
     for data in (cropped, finished):
         data.teardown("fit")
@@ -48,6 +48,18 @@ def test_float_crops_of_workers_are_not_taken_for_finished_views(tmp_path):
     data = data_of(tmp_path, "float -1 to 1", normalize={"mean": [0.5], "std": [0.25]})
     (batch,) = batches(data, 1)
     assert batch.views[0].min() < -1 and batch.views[0].max() > 1  # flipped and normalised: beyond [0, 1]
+
+
+def test_half_precision_does_not_round_the_images_before_their_views(tmp_path):
+    from pytorch_lightning.plugins.precision import HalfPrecision
+
+    images(tmp_path, "float -1 to 1")
+    for data in (data_of(tmp_path, "float -1 to 1"), data_of(tmp_path, "float -1 to 1", workers=1)):
+        raw = next(iter(data.train_dataloader()))
+        exact = data.on_after_batch_transfer(raw, 0)
+        halved = data.on_after_batch_transfer(HalfPrecision("bf16-true").convert_input(raw), 0)
+        data.teardown("fit")
+        assert all(torch.equal(x, y) for x, y in zip(exact.views, halved.views, strict=True))
 
 
 def test_images_in_memory_and_in_files_give_the_same_evaluation_views(tmp_path):
