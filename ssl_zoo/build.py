@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ssl_zoo import __version__, bounds, runs, teacher_record, trust
 from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.weights import open_runs_with
 from ssl_zoo.config import plain
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.data.datamodule import DataModule
@@ -278,3 +279,6 @@ def load_state(method: Method, state: dict[str, Any], path: str) -> None:
             + "\n  use the backbone and method of the checkpoint (its run folder has config.yaml)"
         )
     method.load_state_dict(state)
+
+
+open_runs_with(lambda path: load_method(path)[0])

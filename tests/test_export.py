@@ -97,6 +97,8 @@ def test_the_card_says_where_the_encoder_comes_from_and_how_to_feed_it(tmp_path,
     assert card["metrics"]["probe/top1"] == 50.5 and card["config_hash"] == "abc" and card["epoch"] == 3
     assert card["preprocessing"] == {
         "input": "[B, 3, H, W], float in [0, 1] before normalisation",
+        "range": [0, 255],
+        "nodata": None,
         "image_size": 32,
         "ops": [{"image/resize": {}}],
         "normalize": {"mean": [0.5], "std": [0.25]},

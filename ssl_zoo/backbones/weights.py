@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ssl_zoo import archives
 from ssl_zoo.backbones import foreign
 from ssl_zoo.backbones.base import Backbone, backbone_of
 from ssl_zoo.errors import ConfigError, nearest
+
+_openers: list[Callable[[str], Any]] = []  # of runs, :func:`open_runs_with`
 
 log = logging.getLogger(__name__)
 
@@ -180,10 +182,16 @@ def _content(file: Path, path: str) -> Any:
         ) from None
 
 
+def open_runs_with(opener: Callable[[str], Any]) -> None:
+    """Say what makes the trained method of a run's path: ssl_zoo.build does, which this package cannot import."""
+    _openers.append(opener)
+
+
 def _run(path: str) -> tuple[dict[str, Tensor], str]:
     """The encoder that is judged and exported of a run of ours."""
-    from ssl_zoo import build  # which builds backbones
-
+    if not _openers:
+        raise ConfigError(f"weights={path} is a run, which only ssl_zoo.build can open; import it, or export the encoder "
+                          "with ssl-zoo export and give its file")
     with torch.random.fork_rng(devices=[]):  # what is built next must not depend on how much the run's networks draw
-        method, _, _ = build.load_method(path)
+        method = _openers[-1](path)
     return dict(backbone_of(method.encoder).net.state_dict()), f", of the encoder of {type(method).__name__}'s run"
