@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ssl_zoo.augmentations import bands, registry
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.data.source import WHITE
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import WORDS, Side, height_width, is_side
 from ssl_zoo.signatures import fits
 
+WHITE = 65535  # of 16-bit images of which nothing else is said
 KINDS = ("global", "local")
 # A JPEG is decoded smaller only if twice the pixels of the view are left on each side: measured on 60 photographs,
 # views then differ from those of the whole file by 0.46 grey values in the mean and 8 at most; with 1.25, 0.68 and 13.

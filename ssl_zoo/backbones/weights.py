@@ -190,8 +190,10 @@ def open_runs_with(opener: Callable[[str], Any]) -> None:
 def _run(path: str) -> tuple[dict[str, Tensor], str]:
     """The encoder that is judged and exported of a run of ours."""
     if not _openers:
-        raise ConfigError(f"weights={path} is a run, which only ssl_zoo.build can open; import it, or export the encoder "
-                          "with ssl-zoo export and give its file")
+        raise ConfigError(
+            f"weights={path} is a run, which only ssl_zoo.build can open; import that, or give the file that ssl-zoo "
+            "export writes of it"
+        )
     with torch.random.fork_rng(devices=[]):  # what is built next must not depend on how much the run's networks draw
         method = _openers[-1](path)
     return dict(backbone_of(method.encoder).net.state_dict()), f", of the encoder of {type(method).__name__}'s run"

@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo import machine
+from ssl_zoo.augmentations.views import WHITE
 from ssl_zoo.data import plain_pickle
 from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.fingerprint import Block, content, digest, numbers, sampled
-from ssl_zoo.data.source import WHITE, Splits
+from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.sides import Side, height_width, plain_side
 

@@ -11,10 +11,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations.views import WHITE
 from ssl_zoo.data.fingerprint import digest, numbers, of
 from ssl_zoo.sides import Side
-
-WHITE = 65535  # of 16-bit images of which nothing else is said
 
 
 class DamagedFile(Exception):
