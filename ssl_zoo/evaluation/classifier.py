@@ -39,6 +39,11 @@ def scores(method: Any, loader: Iterable[Any], device: torch.device | str) -> Fe
 def judge(found: Features, classes: int) -> dict[str, Any]:
     """``top1`` and, with more than five classes, ``top5`` in percent, of the labelled rows."""
     logits, labels = labelled(found.features, found.labels)
+    if not len(labels):
+        raise ConfigError(
+            "evaluation needs labels and no validation image has one; data.val_fraction=0.1 holds labelled training "
+            "images out instead"
+        )
     if logits.shape[1] != classes:
         raise ConfigError(f"the classifier knows {logits.shape[1]} classes and the data has {classes}")
     numbers = {"top1": accuracy(logits.argmax(1), labels)}

@@ -73,7 +73,10 @@ def evaluate(
     features, labels = labelled(features, labels)
     count = classes if clusters is None else clusters
     if not 1 <= count <= len(features):
-        raise ConfigError(f"protocol.clusters={count}: wanted 1 to {len(features)}, the labelled samples of {split}")
+        more = "" if split == "both" else "; protocol.split=both counts the training samples too"
+        raise ConfigError(
+            f"protocol.clusters={count}: wanted 1 to {len(features)}, the labelled samples of {split}{more}"
+        )
     features = F.normalize(features.float(), dim=1) if normalize else features
     by_seed: dict[str, dict[str, float]] = {}
     for seed in seeds:

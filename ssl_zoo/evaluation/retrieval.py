@@ -103,8 +103,15 @@ def evaluate(
     else:
         numbers = None if cameras is None else read_cameras(cameras, test.position).to(device)
         both = None if numbers is None else (numbers, numbers)
-        found = retrieve(x, labels, x, labels, torch.arange(len(x), device=x.device), ranks, both)
+        found = _within(x, labels, ranks, both)
     return {**found, "gallery": gallery}
+
+
+def _within(x: Tensor, labels: Tensor, ranks: Sequence[int], both: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    try:
+        return retrieve(x, labels, x, labels, torch.arange(len(x), device=x.device), ranks, both)
+    except ValueError as error:
+        raise ConfigError(f"{error}; protocol.gallery=train searches the training images") from error
 
 
 def read_cameras(path: str, position: Tensor) -> Tensor:

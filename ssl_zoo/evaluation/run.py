@@ -205,7 +205,15 @@ def _of_features(
         _features(read, loader, device, folder, _facts(digest, split, target, device) | more)
         for split, loader in zip(("train", "val"), loaders(datamodule), strict=True)
     )
-    numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)
+    if not bool((test.labels >= 0).any()):
+        raise ConfigError(
+            "evaluation needs labels and no validation image has one; data.val_fraction=0.1 holds labelled training "
+            "images out instead"
+        )
+    try:
+        numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)
+    except ValueError as error:  # what cannot be measured on these samples
+        raise ConfigError(f"protocol={cfg.protocol.name}: {error}") from error
     samples = {"train": int((train.labels >= 0).sum()), "test": int((test.labels >= 0).sum())}
     return {**numbers, "samples": samples, "features": train.features.shape[1], "layers": cfg.layers}
 

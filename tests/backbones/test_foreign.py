@@ -10,8 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_zoo import build, config
 from ssl_zoo.backbones import tiny
+from ssl_zoo.backbones.base import backbone_of
 from ssl_zoo.errors import ConfigError
+
+RUNS = Path(__file__).parents[1] / "fixtures" / "ff847eb"
 
 
 def network(seed: int, **options) -> tuple[dict[str, Tensor], object]:
@@ -142,3 +146,25 @@ def test_a_vit_below_a_prefix_with_other_bands_and_patches(tmp_path: Path) -> No
                              weights=str(tmp_path / "x.pth"))  # fmt: skip
     assert torch.equal(backbone.net.blocks[1].attn.qkv.weight, source.net.blocks[1].attn.qkv.weight)
     assert backbone.net.patch_embed.proj.weight.shape == (128, 2, 4, 4) and "are made 2" in backbone.told[0]
+
+
+@pytest.mark.parametrize("name", ["deepcluster_v2", "dino"])
+def test_a_run_gives_the_encoder_that_is_judged_and_draws_nothing(name: str) -> None:
+    run = RUNS / name
+    method, cfg, _ = build.load_method(run)
+    wanted = backbone_of(method.encoder).net.state_dict()
+    wanted = {name: value for name, value in wanted.items() if "num_batches" not in name}  # which say nothing of it
+    said = config.plain(cfg.backbone)
+    for weights in (run, run / "checkpoints" / "last.ckpt"):
+        torch.manual_seed(5)
+        build.build_backbone({**said, "weights": None})
+        draw = torch.rand(3)
+        torch.manual_seed(5)
+        started = build.build_backbone({**said, "weights": str(weights)})
+        assert torch.equal(torch.rand(3), draw)  # heads are drawn next, and must not depend on the run's networks
+        found = started.net.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())
+        assert f"tensors match, of the encoder of {type(method).__name__}'s run" in started.told[0]
+    if name == "dino":  # the teacher, not what was trained
+        trained = method.backbone.net.state_dict()
+        assert any(not torch.equal(trained[key], value) for key, value in wanted.items())

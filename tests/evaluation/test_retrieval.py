@@ -112,3 +112,11 @@ def test_the_command_writes_and_prints_it(trained, capsys, tmp_path: Path) -> No
     cameras.write_text("\n".join(str(i % 2) for i in range(60)))
     apart = run(settings(trained.folder, "protocol=retrieval", f"protocol.cameras={cameras}"))
     assert apart["map"] < result["map"]
+
+
+def test_unique_labels_say_where_else_to_look():
+    x, labels = torch.randn(4, 3), torch.arange(4)
+    only = Features(x, labels, labels)
+    with pytest.raises(ConfigError, match="is every label unique.; protocol.gallery=train searches the train"):
+        evaluate(only, only, 4)
+    assert evaluate(only, only, 4, gallery="train")["map"] == 100.0

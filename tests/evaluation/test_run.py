@@ -219,3 +219,9 @@ def test_wrong_values_are_told_before_the_checkpoint_is_read(overrides, wanted):
     with pytest.raises(ConfigError) as error:
         run(config.load(overrides, "evaluate"))
     assert str(error.value).startswith(wanted)
+
+
+def test_validation_images_without_labels_are_a_sentence(trained):
+    trained.data.labels[200:] = -1
+    with pytest.raises(ConfigError, match="no validation image has one; data.val_fraction=0.1 holds labelled"):
+        run(settings(trained.folder))
