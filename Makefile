@@ -14,8 +14,8 @@ ARGS ?=
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-train: $(BASE)  ## install, then train the first job on two CPU cores; ARGS="method=byol" trains that instead
-	@$(PYTHON) train.py $(or $(ARGS),experiment=digits_quick)
+train: $(BASE)  ## install, then train the first job on one CPU core; ARGS="method=byol" trains that instead, on all
+	@$(if $(ARGS),,OMP_NUM_THREADS=1) $(PYTHON) train.py $(or $(ARGS),experiment=digits_quick)
 
 test: $(DEV)  ## install, then run the fast tests, two at a time with one thread each
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" -n 2 $(ARGS)
