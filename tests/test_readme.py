@@ -101,7 +101,7 @@ def test_every_choice_is_named(group: str) -> None:
 
 
 def test_the_readme_leads_to_every_page() -> None:
-    assert {f"docs/{name}" for name in re.findall(r"\(docs/(\w+\.md)\)", README)} == set(PAGES) - {"README.md"}
+    assert {f"docs/{name}" for name in re.findall(r"\(docs/([\w-]+\.md)\)", README)} == set(PAGES) - {"README.md"}
 
 
 def test_the_new_method_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
