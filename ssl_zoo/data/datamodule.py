@@ -106,13 +106,13 @@ class DataModule(pl.LightningDataModule):
         self.where = augmentation.get("where", "auto")
         require("augmentation.where", self.where, PLACES, ConfigError)
         auto_workers(workers, True, 1, 1)
-        self._root = [_place(one) for one in root] if isinstance(root, list) else _place(root)
+        self._root = fingerprint.place(root)
         stored = image_size if stored_size is None else stored_size
         splits = source(root=root, download=download, image_size=stored, channels=channels)
         self._splits = splits
         self._fingerprint: dict[str, Any] | None = None
         train, held_out = split(splits.train, subset, val_fraction, imbalance)
-        self.labelled = self._labelled(train, labels)
+        self.labelled = None if labels is None else labelled_rows(train.labels, labels, seed)
         self.drop_unlabelled = drop_unlabelled
         self._whole = train
         self._guesses = None if pseudo_labels is None else PseudoLabels.read(pseudo_labels, train)
@@ -145,13 +145,6 @@ class DataModule(pl.LightningDataModule):
         sizes = len(self.train), self.batch_size, self.seed, self.accumulate
         mixture = Mixture.of(self.train.labels, self.unlabelled_per_labelled)
         return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture, self.train.shares)
-
-    def _labelled(self, train: Part, fraction: float | None) -> Tensor | None:
-        if fraction is None:
-            return None
-        if train.labels is None:
-            raise ConfigError(f"data.labels={fraction}: the training set has no labels; set data.labels=null")
-        return labelled_rows(train.labels, fraction, self.seed)
 
     def _chosen(self) -> Part:
         """The training samples, with the labels that they keep, as often as they are seen."""
@@ -404,8 +397,3 @@ class DataModule(pl.LightningDataModule):
         if self._loader is not None:
             self._loader.close()
         self._loader = self._position = self._groups = None
-
-
-def _place(root: str | None) -> str | None:
-    """A folder as every process sees it; an URL as it is."""
-    return root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))

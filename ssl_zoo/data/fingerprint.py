@@ -16,6 +16,7 @@ the data lies. What each kind of source puts into it:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
@@ -102,3 +103,10 @@ def _differs(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, kind:
 
 def _images(n: int, kind: str) -> str:
     return f"{f'{n:,}' if n else 'no'} {kind} image{'' if n == 1 else 's'}"
+
+
+def place(root: Any) -> Any:
+    """Where data lie, as every process sees it: a folder as an absolute path, an URL as it is, several as a list."""
+    if isinstance(root, list):
+        return [place(one) for one in root]
+    return root if root is None or "://" in str(root) else os.path.abspath(os.path.expanduser(str(root)))

@@ -100,14 +100,16 @@ def long_tail(labels: Tensor | None, classes: Sequence[str] | None, ratio: float
     return torch.cat(kept).sort().values
 
 
-def labelled_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:
+def labelled_rows(labels: Tensor | None, fraction: float, seed: int) -> Tensor:
     """Sorted rows that keep their label: ``fraction`` of each class, at least one sample of each.
 
     Args:
-        labels: ``[N]`` int64, -1 = none.
+        labels: ``[N]`` int64, -1 = none; None: the set has no labels, which is refused.
         fraction: 0 < fraction <= 1.
         seed: Of the draw; one class's draw does not depend on the others.
     """
+    if labels is None:
+        raise ConfigError(f"data.labels={fraction}: the training set has no labels; set data.labels=null")
     if not 0 < fraction <= 1:
         raise ConfigError(f"data.labels={fraction}: wanted null, or the share of labels to keep, above 0 and at most 1")
     kept = []
