@@ -16,7 +16,6 @@ from ssl_zoo.modules.float32 import HALF
 # those may differ.
 IN_CACHE = 2**18
 
-
 TAUGHT = 2  # views that the teachers of DINO's family see, and whose patches are masked: the global ones
 
 
@@ -41,7 +40,7 @@ class TeacherMoves:
     moves_after_step = False
 
     def move_teacher(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define move_teacher()")
 
     def before_step(self) -> None:
         if not self.moves_after_step:
