@@ -19,6 +19,7 @@ from ssl_zoo.data.damage import Damage, readable
 from ssl_zoo.data.sampler import order
 
 CELL = 1.25  # inches
+DARK = 0.5  # pictures whose brightest pixels are below it are drawn brighter
 
 
 def save_views(
@@ -46,14 +47,18 @@ def save_views(
     if not images:
         raise ValueError("there is no image to draw")
     views = [_views(pipeline, image, seed, slot) for slot, image in enumerate(images)]
+    originals = [picture(unit(image, pipeline.white)) for image in images]
+    gain = 1.0 if images[0].dtype == torch.uint8 else brightening(originals)
     shown = [
-        [picture(unit(image, pipeline.white)), *(picture(denormalize(view, pipeline.normalize)) for view in row)]
-        for image, row in zip(images, views, strict=True)
+        [original, *(picture(denormalize(view, pipeline.normalize)) for view in row)]
+        for original, row in zip(originals, views, strict=True)
     ]
+    shown = [[np.minimum(cell * gain, 1) for cell in row] for row in shown] if gain > 1 else shown
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     titles = ["original", *_titles(pipeline, views[0])]
-    grid(shown, titles, bands_shown(len(images[0]))).savefig(path, dpi=100)
+    told = [bands_shown(len(images[0])), f"drawn {gain:.1f} times as bright" if gain > 1 else None]
+    grid(shown, titles, ", ".join(filter(None, told)) or None).savefig(path, dpi=100)
     return path
 
 
@@ -92,6 +97,15 @@ def bands_shown(channels: int) -> str | None:
     if channels in (1, 3):
         return None
     return f"band 0 of {channels}" if channels < 3 else f"bands 0, 1 and 2 of {channels} as red, green and blue"
+
+
+def brightening(pictures: Sequence[np.ndarray]) -> float:
+    """How many times brighter dark pictures are drawn: their brightest pixels become white, but for one in a thousand.
+
+    The range of a data set holds all bands and the brightest file; the bands that are shown may use little of it.
+    """
+    brightest = float(np.percentile(np.concatenate([cell.ravel() for cell in pictures]), 99.9))
+    return 1 / brightest if 0 < brightest < DARK else 1.0
 
 
 def denormalize(view: Tensor, normalize: Normalize) -> Tensor:

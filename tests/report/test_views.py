@@ -99,3 +99,18 @@ def test_only_damaged_files_is_the_error_of_training():
     data = SimpleNamespace(seed=5, train=Files(broken=range(10)))
     with pytest.raises(ConfigError, match=r"(?s)images cannot be read.*cut short"):
         views.first_images(data, 3)
+
+
+def test_dark_images_of_many_bits_are_drawn_brighter_and_the_picture_says_so(tmp_path, monkeypatch):
+    drawn = []
+    inner = views.grid
+    monkeypatch.setattr(views, "grid", lambda *given: drawn.append(given) or inner(*given))
+    white = 4095
+    dark = [(torch.rand(3, 16, 16) * 0.2 * white).to(torch.uint16) for _ in range(2)]
+    pipeline = ViewPipeline([{"ops": [{"image/resize": {}}], "size": 16}], None, 3, white)
+    views.save_views(pipeline, dark, tmp_path / "a.png")
+    ((rows, _, told),) = drawn
+    assert told == "drawn 5.0 times as bright" and max(cell.max() for row in rows for cell in row) == 1
+    assert [np.median(cell) for cell in rows[0]] == pytest.approx([0.5, 0.5], abs=0.05)
+    views.save_views(pipeline, [(image.int() * 4).to(torch.uint16) for image in dark], tmp_path / "b.png")
+    assert drawn[1][2] is None and drawn[1][0][0][0].max() < 0.81
