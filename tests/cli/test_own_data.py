@@ -140,7 +140,7 @@ def test_what_is_advised_for_a_name_works_when_it_is_pasted(tmp_path: Path, name
     word = f"data.root={name}"
     first = run("train", *OWN, word, "hydra.run.dir=run", cwd=tmp_path)
     if first.code:
-        (line,) = [line for line in first.err.splitlines() if line.startswith("cannot read ")]
+        (line,) = [line for line in first.err.splitlines() if "cannot read " in line]
         advice = line.rpartition("for the value as it stands write ")[2]
         word = subprocess.run(["bash", "-c", f"printf %s {advice}"], capture_output=True, text=True, check=True).stdout
         train(word, "hydra.run.dir=run", cwd=tmp_path)

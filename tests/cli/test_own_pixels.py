@@ -17,6 +17,11 @@ from tests.data.deep import KINDS, images
 OWN = ["data=folder", "data.image_size=32", "data.batch_size=8", "data.workers=0", "data.source.cache=false",
        "trainer.max_epochs=2", "trainer=cpu", "trainer.log_every=1", "logger=csv"]  # fmt: skip
 RESNET = ["backbone=resnet8", "backbone.width=8"]
+VIT = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
+SMALL = {
+    "moco_v2": [*RESNET, "method.queue_size=16", "batch_norm.group=8"], "dino": RESNET, "mae": VIT, "simmim": VIT,
+    "ijepa": VIT,
+}  # fmt: skip
 LINES = {
     "12-bit PNG": "pixel values 0 to 4095 are black to white (12 bits: the largest value found is",
     "reflectance": "pixel values 0 to 4095 are black to white (12 bits: the largest value found is",
@@ -62,13 +67,11 @@ def test_every_kind_trains_to_its_end_and_says_what_it_decided(kind: str, tmp_pa
     assert levels > 100 and spread > 25  # a picture, not a black square
 
 
-@pytest.mark.parametrize("method", ["moco_v2", "dino", "mae", "simmim", "ijepa"])
+@pytest.mark.parametrize("method", SMALL)
 @pytest.mark.parametrize("kind", ["12-bit PNG", "13 bands"])
 def test_other_methods_train_on_grey_and_on_thirteen_bands(method: str, kind: str, tmp_path: Path) -> None:
     images(tmp_path / "images", kind)
-    small = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"] if method != "moco_v2" else RESNET
-    queue = ["method.queue_size=16"] if method == "moco_v2" else []
-    train(kind, f"method={method}", *small, *queue, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=tmp_path)
+    train(kind, f"method={method}", *SMALL[method], "trainer.max_epochs=1", "hydra.run.dir=run", cwd=tmp_path)
     assert record(tmp_path / "run").state == "finished"
 
 
