@@ -199,11 +199,28 @@ def load_method(path: str | Path, trusted: Iterable[str] | None = ()) -> tuple[M
     said, where, names = checkpoint["ssl_zoo"], f"checkpoint={path}", trust.packages(trusted)
     config = {**trust.inert(trust.read(said["config"], where, names)), "trust": list(names)}
     _check_parts(config, where)
+    if "root" in config["data"]:
+        config["data"]["root"] = _from_here(config["data"]["root"], said.get("data"))
     cfg = OmegaConf.create(config)
     method = build_from_file(cfg, said["data_info"], checkpoint["state_dict"], where)
     with _faults_of(where):
         load_state(method, checkpoint["state_dict"], str(path))
     return method.eval(), cfg, checkpoint
+
+
+def _from_here(root: Any, fingerprint: Any) -> Any:
+    """Where the data of a run are: a relative path that leads nowhere from here is meant from where it was typed.
+
+    Args:
+        root: As it was typed.
+        fingerprint: Of the data, with the absolute path; None: of earlier versions.
+    """
+    kept = fingerprint.get("root") if isinstance(fingerprint, dict) else None
+    typed, there = (x if isinstance(x, list) else [x] for x in (root, kept))
+    paths = all(isinstance(x, str) and "://" not in x for x in (*typed, *there))
+    if not paths or len(typed) != len(there) or all(Path(x).expanduser().exists() for x in typed):
+        return root
+    return kept if all(Path(x).is_absolute() and Path(x).exists() for x in there) else root
 
 
 SIZES = {"image_size": Side, "channels": Size}

@@ -145,3 +145,19 @@ def test_what_is_advised_for_a_name_works_when_it_is_pasted(tmp_path: Path, name
         word = subprocess.run(["bash", "-c", f"printf %s {advice}"], capture_output=True, text=True, check=True).stdout
         train(word, "hydra.run.dir=run", cwd=tmp_path)
     assert runs.read_record(tmp_path / "run").data["root"] == str(tmp_path / name)
+
+
+def test_a_run_is_judged_and_drawn_from_another_folder(tmp_path: Path) -> None:
+    for i, name in enumerate(("cat", "dog")):
+        pictures(tmp_path / "there" / "tree" / "train" / name, seed=i, count=8)
+        pictures(tmp_path / "there" / "tree" / "val" / name, seed=9 + i, count=4)
+    train("data.root=tree", "hydra.run.dir=run", cwd=tmp_path / "there")
+    (tmp_path / "here").mkdir()
+    done = run("evaluate", "checkpoint=../there/run", "protocol=knn", cwd=tmp_path / "here")
+    assert done.code == 0, done.err
+    (tmp_path / "there" / "tree").rename(tmp_path / "there" / "moved")
+    done = run("evaluate", "checkpoint=../there/run", "protocol=knn", cwd=tmp_path / "here")
+    assert done.code == 1 and "data.root=tree: there is no such folder (looked at " in done.err
+    (tmp_path / "there" / "moved").rename(tmp_path / "here" / "tree")  # taken along to another machine
+    done = run("evaluate", "checkpoint=../there/run", "protocol=knn", cwd=tmp_path / "here")
+    assert done.code == 0, done.err
