@@ -216,11 +216,17 @@ def _from_here(root: Any, fingerprint: Any) -> Any:
         fingerprint: Of the data, with the absolute path; None: of earlier versions.
     """
     kept = fingerprint.get("root") if isinstance(fingerprint, dict) else None
-    typed, there = (x if isinstance(x, list) else [x] for x in (root, kept))
-    paths = all(isinstance(x, str) and "://" not in x for x in (*typed, *there))
-    if not paths or len(typed) != len(there) or all(Path(x).expanduser().exists() for x in typed):
+    typed, there = _paths_of(root), _paths_of(kept)
+    if not typed or len(typed) != len(there) or all(path.exists() for path in typed):
         return root
-    return kept if all(Path(x).is_absolute() and Path(x).exists() for x in there) else root
+    return kept if all(path.is_absolute() and path.exists() for path in there) else root
+
+
+def _paths_of(root: Any) -> list[Path]:
+    """The paths that ``root``, one or a list, holds; none where it holds anything else, as the address of a store."""
+    several = root if isinstance(root, list) else [root]
+    paths = all(isinstance(x, str) and "://" not in x for x in several)
+    return [Path(x).expanduser() for x in several] if paths else []
 
 
 SIZES = {"image_size": Side, "channels": Size}

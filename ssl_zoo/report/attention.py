@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl_zoo.backbones.base import Attention, backbone_of
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.report.views import bands_shown, denormalize, grid, picture
+from ssl_zoo.report.views import denormalize, grid, picture
 
 DIM = 0.25  # brightness of what a head hardly looks at
 
@@ -93,7 +93,7 @@ def attention(
     path = Path(out).expanduser() if out else source.folder / "attention.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     titles = ["image", f"{keep:.0%} of the mean", *(f"head {i}" for i in range(maps.shape[1]))]
-    grid(rows, titles, bands_shown(data.channels)).savefig(path, dpi=100)
+    grid(rows, titles, data.channels).savefig(path, dpi=100)
     return path
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_zoo.evaluation.label_free import rows_of
 from ssl_zoo.features import Features
 from ssl_zoo.knn import nearest_others
-from ssl_zoo.report.views import CELL, bands_shown, denormalize, mosaic, picture
+from ssl_zoo.report.views import CELL, brightening, denormalize, drawn, mosaic, picture
 
 QUERIES, NEIGHBOURS = 6, 7
 NAMES, TITLE = 1.3, 0.5  # room for the names of the networks, in pictures, and for the title, in inches
@@ -41,6 +41,8 @@ def save_neighbours(
     nearest = {name: nearest_others(x.features, neighbours) for name, x in found.items()}
     near = {name: (score[asked], where[asked]) for name, (score, where) in nearest.items()}
     shown = _pictures(data, position, torch.cat([asked, *(where.flatten() for _, where in near.values())]).unique())
+    gain = brightening(shown.values())
+    shown = {row: np.minimum(image * gain, 1) for row, image in shown.items()}
     width, lines = 1 + next(iter(near.values()))[1].shape[1], len(near)
     size = (width + NAMES) * CELL, len(asked) * lines * CELL + TITLE
     figure = Figure(figsize=size)  # whose layout is known: to find one for a hundred pictures takes seconds
@@ -55,8 +57,8 @@ def save_neighbours(
             line[0].text(-0.08, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
             for axis, row, similarity in zip(line[1:], where[i].tolist(), score[i].tolist(), strict=True):
                 _draw(axis, shown[row], f"{similarity:.3f}")
-    bands = bands_shown(data.channels)
-    title = f"Nearest neighbours among the training images (cosine similarity{f'; {bands}' if bands else ''})"
+    told = drawn(data.channels, gain)
+    title = f"Nearest neighbours among the training images (cosine similarity{f'; {told}' if told else ''})"
     figure.suptitle(title, fontsize=10, y=1 - 0.1 / size[1])
     figure.savefig(path, dpi=100)
     return Path(path)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.report.views import bands_shown, denormalize, grid, picture
+from ssl_zoo.report.views import denormalize, grid, picture
 
 TITLES = ("original", "masked", "reconstructed")
 
@@ -57,7 +57,7 @@ def reconstruction(
     columns = [[picture(denormalize(view, data.views.normalize)) for view in x] for x in (views, *paint(views, rng))]
     path = Path(out) if out else source.folder / "reconstruction.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(list(zip(*columns, strict=True)), TITLES, bands_shown(data.channels)).savefig(path, dpi=100)
+    grid(list(zip(*columns, strict=True)), TITLES, data.channels).savefig(path, dpi=100)
     return path
 
 

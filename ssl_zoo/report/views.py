@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,14 @@ def save_views(
     if not images:
         raise ValueError("there is no image to draw")
     views = [_views(pipeline, image, seed, slot) for slot, image in enumerate(images)]
-    originals = [picture(unit(image, pipeline.white)) for image in images]
-    gain = 1.0 if images[0].dtype == torch.uint8 else brightening(originals)
     shown = [
-        [original, *(picture(denormalize(view, pipeline.normalize)) for view in row)]
-        for original, row in zip(originals, views, strict=True)
+        [picture(unit(image, pipeline.white)), *(picture(denormalize(view, pipeline.normalize)) for view in row)]
+        for image, row in zip(images, views, strict=True)
     ]
-    shown = [[np.minimum(cell * gain, 1) for cell in row] for row in shown] if gain > 1 else shown
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     titles = ["original", *_titles(pipeline, views[0])]
-    told = [bands_shown(len(images[0])), f"drawn {gain:.1f} times as bright" if gain > 1 else None]
-    grid(shown, titles, ", ".join(filter(None, told)) or None).savefig(path, dpi=100)
+    grid(shown, titles, len(images[0])).savefig(path, dpi=100)
     return path
 
 
@@ -92,20 +88,20 @@ def preview(cfg: DictConfig, path: str | Path = "preview.png") -> Path:
     return save_data_views(data, path)
 
 
-def bands_shown(channels: int) -> str | None:
-    """Which bands :func:`picture` draws, in words; None: all."""
-    if channels in (1, 3):
-        return None
-    return f"band 0 of {channels}" if channels < 3 else f"bands 0, 1 and 2 of {channels} as red, green and blue"
-
-
-def brightening(pictures: Sequence[np.ndarray]) -> float:
+def brightening(pictures: Iterable[np.ndarray]) -> float:
     """How many times brighter dark pictures are drawn: their brightest pixels become white, but for one in a thousand.
 
     The range of a data set holds all bands and the brightest file; the bands that are shown may use little of it.
     """
     brightest = float(np.percentile(np.concatenate([cell.ravel() for cell in pictures]), 99.9))
     return 1 / brightest if 0 < brightest < DARK else 1.0
+
+
+def drawn(channels: int, gain: float) -> str | None:
+    """What is told of pictures: which bands :func:`picture` takes, and how much brighter they are; None: nothing."""
+    some = f"band 0 of {channels}" if channels < 3 else f"bands 0, 1 and 2 of {channels} as red, green and blue"
+    told = [some] * (channels not in (1, 3)) + [f"drawn {gain:.1f} times as bright"] * (gain > 1)
+    return ", ".join(told) or None
 
 
 def denormalize(view: Tensor, normalize: Normalize) -> Tensor:
@@ -141,21 +137,25 @@ def _titles(pipeline: ViewPipeline, views: Sequence[Tensor]) -> list[str]:
     return [f"{kind}, {view.shape[-1]} px" for kind, view in zip(kinds, views, strict=True)]
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], told: str | None = None) -> Figure:
-    """Pictures ``[h, w]`` or ``[h, w, 3]`` in [0, 1] side by side, one title for each column; a line below them."""
+def grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], channels: int) -> Figure:
+    """Pictures ``[h, w]`` or ``[h, w, 3]`` in [0, 1] side by side, one title for each column.
+
+    A line below them says which of ``channels`` bands they show, and how much brighter the images of the first column,
+    and all others with them, are drawn.
+    """
     # No pyplot: nothing global is touched, so that a notebook or a server can draw.
-    height, width = len(rows), len(titles)
+    height, width, gain = len(rows), len(titles), brightening(row[0] for row in rows)
     figure = Figure(figsize=(width * CELL + 0.1, height * CELL + 0.35), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(height, width, squeeze=False)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             # Nearest: a 32-pixel image shows its pixels instead of a smoothing that no method sees.
-            axes[i, j].imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[i, j].imshow(np.minimum(image * gain, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes[i, j].set_axis_off()
             axes[i, j].set_anchor("N")  # below its title, whatever its shape
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8, fontweight="bold" if title == "original" else "normal")
-    if told is not None:
+    if told := drawn(channels, gain):
         figure.supxlabel(told, fontsize=8)
     return figure

@@ -39,8 +39,8 @@ def test_a_row_for_each_image_beside_the_checkpoint(tmp_path, name, monkeypatch,
     assert Path(capsys.readouterr().out.strip()) == run / "reconstruction.png"
     with Image.open(run / "reconstruction.png") as picture:
         assert min(picture.size) > 100
-    ((rows, titles, told),) = drawn
-    assert told is None
+    ((rows, titles, channels),) = drawn
+    assert channels == 3
     assert titles == ("original", "masked", "reconstructed") and len(rows) == 3
     for original, masked, painted in rows:
         # Cells of 2 x 2 pixels that are the same in the original and in the masked picture are what the network saw.
