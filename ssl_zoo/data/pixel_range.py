@@ -58,7 +58,6 @@ class Range:
         pair = (self.low, self.high)
         return [int(x) for x in pair] if all(float(x).is_integer() for x in pair) else [float(x) for x in pair]
 
-
     def kept(self) -> dict[str, Any]:
         """In plain containers, for :meth:`of`."""
         return {"range": self.plain(), "whole": self.whole}
