@@ -162,14 +162,13 @@ def _train_job(cfg: DictConfig) -> tuple[int, float | None]:
 
 def _evaluate_job(cfg: DictConfig) -> tuple[int, None]:
     from ssl_zoo.callbacks.checkpoint import Terminated
-    from ssl_zoo.evaluation.run import run
+    from ssl_zoo.evaluation.ranks import evaluate
 
     try:
-        run(cfg)
+        return evaluate(cfg), None
     except Terminated as error:  # a protocol that trains
         print(error, file=sys.stderr)
         return error.status, None
-    return 0, None
 
 
 def _pseudo_label(argv: list[str]) -> int:

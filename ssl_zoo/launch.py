@@ -124,22 +124,26 @@ def train_in(
 
 
 def launch(cfg: DictConfig, run_dir: Path) -> int:
-    """Start one process per device of this node and wait; the first that fails ends the others."""
-    devices = devices_of(cfg)
+    """Train in one process per device of this node."""
+    command = [sys.executable, "-m", "ssl_zoo.worker", str(run_dir)]
+    return start(command, devices_of(cfg), int(cfg.trainer.num_nodes), cfg.trainer.accelerator == "cpu")
+
+
+def start(command: list[str], devices: int, nodes: int, on_cpu: bool) -> int:
+    """Start ``command`` once for each device of this node and wait; the first that fails ends the others."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PL_", "TORCHELASTIC"))}
     environment.setdefault("MASTER_ADDR", "127.0.0.1")
     environment.setdefault("MASTER_PORT", str(_free_port()))
     environment.setdefault("NODE_RANK", "0")
-    environment["WORLD_SIZE"] = str(devices * cfg.trainer.num_nodes)
-    if "OMP_NUM_THREADS" not in environment and cfg.trainer.accelerator == "cpu":
+    environment["WORLD_SIZE"] = str(devices * nodes)
+    if "OMP_NUM_THREADS" not in environment and on_cpu:
         environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // devices, 1))
-    command = [sys.executable, "-m", "ssl_zoo.worker", str(run_dir)]
     # In a session of their own: Ctrl-C reaches this process alone, which passes it on once.
     ranks = [
         subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(i), "RANK": str(i)}, start_new_session=True)
         for i in range(devices)
     ]
-    if cfg.trainer.accelerator == "cpu":
+    if on_cpu:
         _pin(ranks)
     return _wait(ranks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -135,6 +137,48 @@ def some_rank_says(rank: int) -> bool:
 def test_any_rank(pool: GlooPool) -> None:
     assert pool.run(some_rank_says, 1) == [True, True]
     assert pool.run(some_rank_says, 5) == [False, False]
+
+
+def largest(number: int) -> tuple[int, int, int]:
+    """Asked again before the first answer is taken: each question has its own."""
+    first = d.highest_soon(number * d.rank())
+    second = d.highest_soon(-number * d.rank())
+    return d.highest(d.rank()), first(), second()
+
+
+def test_the_largest_number_of_any_rank_comes_later(pool: GlooPool) -> None:
+    assert largest(3) == (0, 0, 0)
+    assert pool.run(largest, 3) == [(1, 3, 0)] * 2
+
+
+def exchanged(kind: torch.dtype, block: int) -> torch.Tensor:
+    whole = torch.arange(35).view(7, 5).to(kind)
+    places = (torch.tensor([6, 0, 3]), torch.tensor([1, 2, 4, 5]))
+    mine = torch.full_like(whole, -1)
+    mine[places[d.rank()]] = whole[places[d.rank()]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(d, "BLOCK", block)
+        return d.exchange_(mine, places, "cpu")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.int64])
+@pytest.mark.parametrize("block", [1, 64, 1 << 20])  # a row, some rows, all at a time
+def test_rows_of_other_ranks_are_filled_in(pool: GlooPool, kind: torch.dtype, block: int) -> None:
+    for found in pool.run(exchanged, kind, block):
+        assert torch.equal(found, torch.arange(35).view(7, 5).to(kind))
+
+
+def entered_second() -> float:
+    """When this rank was let in, of rank 0 when it had done its work."""
+    with d.main_first():
+        if d.is_main():
+            time.sleep(0.2)
+        return time.monotonic()
+
+
+def test_the_main_process_goes_first(pool: GlooPool) -> None:
+    first, second = pool.run(entered_second)
+    assert first <= second
 
 
 def near_and_far(limit: int) -> tuple[bool, list[torch.Tensor]]:
