@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from ssl_zoo.distributed import broadcast_object, is_main
 from ssl_zoo.features import Features
 
-FIRST = 64  # samples of the key: a loader's batches are at least as large, whatever their size
+FIRST = 16  # samples of the key: few, so that the share of one of several processes begins with them too
 
 
 def sha256(path: Path) -> str:

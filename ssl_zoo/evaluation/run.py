@@ -157,7 +157,7 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
     else:
         train, test = _features(cfg, method, target, datamodule, digest, source, device)
         main = distributed.leave()
-        numbers = _judged(cfg, train, test, datamodule.info.classes) if main else {}
+        numbers = _judged(cfg, train, test, datamodule) if main else {}
     if not main:
         return None
     result = {
@@ -221,7 +221,7 @@ def _features(
     return found
 
 
-def _judged(cfg: DictConfig, train: Features, test: Features, classes: int) -> dict[str, Any]:
+def _judged(cfg: DictConfig, train: Features, test: Features, datamodule: Any) -> dict[str, Any]:
     """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
     if not bool((test.labels >= 0).any()):
         raise ConfigError(
@@ -229,7 +229,7 @@ def _judged(cfg: DictConfig, train: Features, test: Features, classes: int) -> d
             "images out instead"
         )
     try:
-        numbers = _protocol(cfg.protocol)(train, test, classes)
+        numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)
     except ValueError as error:  # what cannot be measured on these samples
         raise ConfigError(f"protocol={cfg.protocol.name}: {error}") from error
     samples = {"train": int((train.labels >= 0).sum()), "test": int((test.labels >= 0).sum())}
