@@ -144,7 +144,6 @@ class Cluster:
         if not self.ask("squeue", "--noheader", "--format=%A"):
             return
         self.ask("scancel", "--user=root")
-        self.ask("scancel", "--user=root", "--signal=KILL", "--full")
         patience.until(lambda: not self.ask("squeue", "--noheader", "--format=%A"), seconds=90)
 
     def logs(self, lines: int = 20) -> str:
@@ -212,7 +211,7 @@ class Job:
         return state
 
     def requeue(self) -> None:
-        """End its processes, as a site does that needs the node, and let it start again."""
+        """End its processes (SIGTERM, 30 s, SIGKILL), as a site does that needs the node, and let it start again."""
         self.cluster.ask("scontrol", "requeue", str(self.id))
 
     def cancel(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def end(started: list[subprocess.Popen[bytes]]) -> None:
 
 
 def main(folder: Path, nodes: list[str]) -> None:
+    starter = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def stop(number: int, frame: object) -> NoReturn:
@@ -90,6 +92,8 @@ def main(folder: Path, nodes: list[str]) -> None:
         for number in STOPPED_BY:
             signal.signal(number, signal.SIG_IGN)
         end(started)
+        if os.getppid() != starter:  # it could not clean up
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
