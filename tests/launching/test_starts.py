@@ -69,7 +69,7 @@ def test_one_run_with_the_weights_of_one_process(
     assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
     record = json.loads((place / "run/run.json").read_text())
     assert record["state"] == "finished" and len(record["pieces"]) == 1
-    steps = [line.split(",")[0] for line in (place / "run/metrics.csv").read_text().splitlines()[1:]]
+    steps = [line.split(",")[1] for line in (place / "run/metrics.csv").read_text().splitlines()[1:]]
     assert steps == sorted(set(steps), key=int)  # one process writes
     said = "\n".join(one.stdout for one in done)
     assert said.count("checkpoint     ") == 1
