@@ -119,7 +119,8 @@ def run_of(place: Path) -> Path:
 def steps(place: Path) -> int:
     """How many steps the one run below a folder has noted."""
     found = list((place / RUNS).glob("*/metrics.csv"))
-    return int(found[0].read_text().splitlines()[-1].split(",")[1] or 0) if found else 0
+    noted = re.findall(r"^\d+,(\d+),", found[0].read_text(), re.MULTILINE) if found else []
+    return int(noted[-1]) if noted else 0
 
 
 @pytest.mark.parametrize("with_srun", [False, True])
@@ -127,11 +128,11 @@ def test_a_job_that_is_requeued_three_times_is_one_run(with_srun: bool, slurm: C
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
-    own = [] if with_srun else ["trainer.devices=2"]
-    prefix = f"export {ONE}\nsrun " if with_srun else f"export {ONE}\n"
-    script = prefix + command(long(WAIT, *own)).removeprefix("exec " if with_srun else "")
-    status, said = after(slurm.sbatch(prefix + command(long(*own)).removeprefix("exec " if with_srun else ""),
-                                      "--ntasks=2", cwd=whole))  # fmt: skip
+    own, start = ([], "srun ") if with_srun else (["trainer.devices=2"], "exec ")
+    whole_script, script = (
+        f"export {ONE}\n{start}{command(long(*own, *more)).removeprefix('exec ')}" for more in ([], [WAIT])
+    )
+    status, said = after(slurm.sbatch(whole_script, "--ntasks=2", cwd=whole))
     assert status == 0, said
     job = slurm.sbatch(script, "--ntasks=2", "--requeue", cwd=cut)
     for i in range(3):
