@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo import distributed, launch, machine
+from ssl_zoo import distributed, launch, machine, ranks, rendezvous
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
 from ssl_zoo.benchmarks.timing import Peak
 from ssl_zoo.features import extract
+from ssl_zoo.rendezvous import PATIENCE
 
 PIXELS, BATCH = 8, 256
 RANK = "import sys; from ssl_zoo.benchmarks.extraction import rank; rank(*sys.argv[1:])"
@@ -42,21 +45,21 @@ def rank(folder: str, samples: str, width: str) -> None:
     """One process: writes the growth of its memory and the size of its result, in MiB, into a file of the folder."""
     torch.set_num_threads(1)
     machine.keep_memory()
-    distributed.enter(gpu=False)
-    net = Net(int(width))
-    extract(net, Noise(BATCH), "cpu")  # what a first time brings: sockets, threads, kernels
-    with Peak() as peak:
-        found = extract(net, Noise(int(samples)), "cpu")
-    told = {"peak": peak.mib, "result": sum(part.nbytes for part in found) / 2**20}
-    Path(folder, f"{distributed.rank()}.json").write_text(json.dumps(told))
-    distributed.leave()
+    found = ranks.of_variables(os.environ)  # None: alone
+    net, device = Net(int(width)), torch.device("cpu")
+    with nullcontext() if found is None else rendezvous.meet(found, PATIENCE).group(device, PATIENCE):
+        extract(net, Noise(BATCH), device)  # what a first time brings: sockets, threads, kernels
+        with Peak() as peak:
+            result = extract(net, Noise(int(samples)), device)
+        told = {"peak": peak.mib, "result": sum(part.nbytes for part in result) / 2**20}
+        Path(folder, f"{distributed.rank()}.json").write_text(json.dumps(told))
 
 
 def peaks(processes: int, samples: int, width: int) -> list[dict[str, float]]:
     """What each process that extracts with the others has told."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", RANK, folder, str(samples), str(width)]
-        if status := launch.start(command, processes, nodes=1, on_cpu=True):
+        if status := launch.start_here(command, processes, "cpu"):
             raise RuntimeError(f"a process that extracts features ended with {status}; its own error is above")
         return [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*.json"))]
 

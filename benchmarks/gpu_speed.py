@@ -192,7 +192,7 @@ def fit(cfg: DictConfig, method: Method, data: TimedData, clock: Clock) -> None:
     data.clock = clock
     observers = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
     options = {**config.plain(cfg)["trainer"], "devices": 1, "precision": precision_of(cfg)}
-    trainer = make_trainer([*observers, clock], [], ".", **options)
+    trainer = make_trainer([*observers, clock], [], ".", None, **options)
     worker.prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
     trainer.fit(method, datamodule=data)
 

@@ -12,13 +12,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo import composing, config, jobs, sweeps, tracking, words
+from ssl_zoo import composing, config, jobs, ranks, sweeps, tracking, words
 from ssl_zoo.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from ssl_zoo.rendezvous import Meeting
 
 COMMANDS = {
     "train": "train a method: ssl-zoo train method=byol data=cifar10",
@@ -43,12 +46,46 @@ REPORTS = {
 
 def train(argv: Sequence[str] | None = None) -> int:
     """``python train.py``: check, then train; exit status 0, 1 for a wrong input, 143 after SIGTERM."""
-    return _with_hydra("train", _train_job, list(sys.argv[1:] if argv is None else argv), _check_training)
+    given = list(sys.argv[1:] if argv is None else argv)
+
+    def command(meeting: Meeting | None = None) -> int:
+        check = partial(_check_training, meeting=meeting)
+        return _with_hydra("train", partial(_train_job, meeting=meeting), given, check)
+
+    try:
+        found = ranks.find(os.environ)
+        if found is not None:
+            from ssl_zoo import started
+
+            return started.run(found, given, command)
+        if ranks.is_node_of_several(os.environ):
+            from ssl_zoo import by_hand
+
+            status = by_hand.train(given)
+            if status is not None:
+                return status
+    except ConfigError as error:
+        return _fail(error)
+    return command()
 
 
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """``python evaluate.py``."""
-    return _with_hydra("evaluate", _evaluate_job, list(sys.argv[1:] if argv is None else argv), lambda *_: None)
+    given = list(sys.argv[1:] if argv is None else argv)
+
+    def command(meeting: Meeting | None = None) -> int:
+        return _with_hydra("evaluate", partial(_evaluate_job, meeting=meeting), given, lambda *_: None)
+
+    try:
+        found = ranks.find(os.environ)
+    except ConfigError as error:
+        return _fail(error)
+    if found is None:
+        return command()
+    from ssl_zoo import started
+    from ssl_zoo.evaluation.ranks import follow
+
+    return started.run(found, given, command, follow)
 
 
 def entry(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +178,11 @@ def _run_hydra(name: str, job: jobs.Job, argv: list[str]) -> tuple[int, str | No
     return 0, None
 
 
-def _check_training(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> None:
+def _check_training(cfg: DictConfig, resolved: dict[str, Any] | None = None, meeting: Meeting | None = None) -> None:
+    if meeting is not None:
+        from ssl_zoo import started
+
+        started.fit(cfg, meeting)
     if cfg.run_dir is not None:
         raise ConfigError(
             f"run_dir={cfg.run_dir}: it is filled in when the run starts; choose the folder with "
@@ -149,23 +190,25 @@ def _check_training(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> 
         )
     config.quick_check(cfg, resolved)
     tracking.check(cfg)
-    from ssl_zoo import build
+    from ssl_zoo import build, by_hand
 
     build.check_signatures(cfg, resolved)
+    if meeting is None:
+        by_hand.check(cfg)
 
 
-def _train_job(cfg: DictConfig) -> tuple[int, float | None]:
+def _train_job(cfg: DictConfig, meeting: Meeting | None = None) -> tuple[int, float | None]:
     from ssl_zoo import training
 
-    return training.train(cfg)
+    return training.train(cfg, meeting)
 
 
-def _evaluate_job(cfg: DictConfig) -> tuple[int, None]:
+def _evaluate_job(cfg: DictConfig, meeting: Meeting | None = None) -> tuple[int, None]:
     from ssl_zoo.callbacks.checkpoint import Terminated
     from ssl_zoo.evaluation.ranks import evaluate
 
     try:
-        return evaluate(cfg), None
+        return evaluate(cfg, meeting), None
     except Terminated as error:  # a protocol that trains
         print(error, file=sys.stderr)
         return error.status, None

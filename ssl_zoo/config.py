@@ -255,8 +255,9 @@ def _resume_problems(cfg: DictConfig) -> Iterator[str]:
         yield f"resume_schedule={cfg.resume_schedule}: wanted same or new"
     elif cfg.resume_schedule == "new" and resume in (None, "auto"):
         yield f"resume_schedule=new goes with resume=PATH, a checkpoint to go on from, and resume is {resume or 'null'}"
-    if not isinstance(cfg.overwrite, bool):
-        yield f"overwrite={cfg.overwrite!r}: wanted true or false"
+    for name in ("overwrite", "requeue"):
+        if not isinstance(cfg.get(name, False), bool):
+            yield f"{name}={cfg[name]!r}: wanted true or false"
     if resume not in (None, "auto") and not Path(str(resume)).exists():
         yield f"resume={resume}: there is no such file; wanted null, auto, or the path of a checkpoint (…/last.ckpt)"
 

@@ -7,7 +7,6 @@ makes them the gradient of the loss on the concatenated batch (``docs/distribute
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -55,13 +54,6 @@ def main_first() -> Iterator[None]:
     finally:
         if main:
             barrier()
-
-
-def enter(gpu: bool) -> None:
-    """Meet the other ranks, as RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say; on a GPU, take that of LOCAL_RANK."""
-    if gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
 
 
 def leave() -> bool:

@@ -1,4 +1,4 @@
-"""Who trains: this process, or ranks that it starts on this node and waits for."""
+"""Who trains: this process, alone or with others that a launcher has started, or ranks that it starts on this node."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from ssl_zoo.callbacks.checkpoint import INTERRUPTED, TERMINATED, Terminated
 from ssl_zoo.config import identity, plain
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.lock import LAUNCHER, RUN, Lock, check_free
+from ssl_zoo.rendezvous import Meeting
 from ssl_zoo.trainer import devices_of
 
-PASSED_ON = machine.signals("SIGTERM", "SIGINT", "SIGUSR1")
+PASSED_ON = machine.signals(*worker.STOPPING)
+LAST_WORDS = 10.0  # seconds in which the other ranks say why they end, too
 
 
 def execute(
-    cfg: DictConfig, folder: Path, record: runs.Record, built: tuple[Any, Any] | None
+    cfg: DictConfig,
+    folder: Path,
+    record: runs.Record,
+    built: tuple[Any, Any] | None,
+    meeting: Meeting | None = None,
 ) -> tuple[int, worker.Trained | None]:
     """Write configuration and record, train, and write how it ended; the caller holds the folder's lock.
 
@@ -34,6 +40,7 @@ def execute(
         folder: Of the run.
         record: Of the run, in the state ``running``.
         built: What :func:`ssl_zoo.worker.build_run` gave; None: ranks build for themselves.
+        meeting: Of the ranks that a launcher has started, of which this is rank 0; None: there are none.
 
     Returns:
         The exit status, and what the training left if it was done in this process and came to its end.
@@ -43,11 +50,10 @@ def execute(
     """
     files.write(folder / runs.CONFIG, OmegaConf.to_yaml(OmegaConf.create(plain(cfg))))
     record.write(folder)
-    if processes(cfg) == 1:
-        with worker.recorded(record, folder):
-            trained = worker.run(cfg, folder, built, record)
-        worker.finished(record, folder, trained)
-        return 0, trained
+    if meeting is not None:
+        meeting.tell(worker.word(cfg, folder, record))
+    if not starts(cfg, meeting):
+        return 0, worker.lead(cfg, folder, record, built, meeting)
     status = launch(cfg, folder)
     ended = runs.read_record(folder)
     if status and ended is not None and ended.state == "running":  # rank 0 could not say how
@@ -61,14 +67,19 @@ def processes(cfg: DictConfig) -> int:
     return devices_of(cfg) * int(cfg.trainer.num_nodes)
 
 
-def lock(cfg: DictConfig, folder: Path) -> Lock:
+def starts(cfg: DictConfig, meeting: Meeting | None) -> bool:
+    """Whether ranks are to be started, which train in the place of this process."""
+    return meeting is None and processes(cfg) > 1
+
+
+def lock(cfg: DictConfig, folder: Path, meeting: Meeting | None = None) -> Lock:
     """The right to write ``folder`` as long as ranks or this process train there.
 
     Raises:
         Busy: If another process has it.
     """
     check_free(folder)
-    found = Lock(folder, RUN if processes(cfg) == 1 else LAUNCHER)  # rank 0 takes the other one
+    found = Lock(folder, LAUNCHER if starts(cfg, meeting) else RUN)  # rank 0 takes the other one
     found.acquire()
     return found
 
@@ -126,24 +137,39 @@ def train_in(
 def launch(cfg: DictConfig, run_dir: Path) -> int:
     """Train in one process per device of this node."""
     command = [sys.executable, "-m", "ssl_zoo.worker", str(run_dir)]
-    return start(command, devices_of(cfg), int(cfg.trainer.num_nodes), cfg.trainer.accelerator == "cpu")
+    return start_here(command, devices_of(cfg), cfg.trainer.accelerator)
 
 
-def start(command: list[str], devices: int, nodes: int, on_cpu: bool) -> int:
-    """Start ``command`` once for each device of this node and wait; the first that fails ends the others."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PL_", "TORCHELASTIC"))}
-    environment.setdefault("MASTER_ADDR", "127.0.0.1")
-    environment.setdefault("MASTER_PORT", str(_free_port()))
-    environment.setdefault("NODE_RANK", "0")
-    environment["WORLD_SIZE"] = str(devices * nodes)
-    if "OMP_NUM_THREADS" not in environment and on_cpu:
+def start_here(command: list[str], devices: int, accelerator: str) -> int:
+    """:func:`start` all ranks there are on this node, which meet at a port that is free."""
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(devices)}
+    return start(command, devices, 0, meet, accelerator)
+
+
+def start(command: list[str], devices: int, first: int, meet: dict[str, str], accelerator: str) -> int:
+    """Start ``command`` as the ranks of this node, and wait for them; the first that fails ends the others.
+
+    Args:
+        command: Of a rank.
+        devices: How many.
+        first: Rank of the first of them.
+        meet: What all ranks have in their environment.
+        accelerator: ``cpu``: each rank gets cores of its own.
+
+    Returns:
+        The exit status.
+    """
+    environment = {**os.environ, **meet}
+    if "OMP_NUM_THREADS" not in environment and accelerator == "cpu":
         environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // devices, 1))
     # In a session of their own: Ctrl-C reaches this process alone, which passes it on once.
     ranks = [
-        subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(i), "RANK": str(i)}, start_new_session=True)
+        subprocess.Popen(
+            command, env={**environment, "LOCAL_RANK": str(i), "RANK": str(first + i)}, start_new_session=True
+        )
         for i in range(devices)
     ]
-    if on_cpu:
+    if accelerator == "cpu":
         _pin(ranks)
     return _wait(ranks)
 
@@ -177,8 +203,9 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
             codes = [rank.poll() for rank in ranks]
             failed = [code for code in codes if code]
             if failed:
-                asked = failed[0] in (TERMINATED, INTERRUPTED)
-                time.sleep(5.0 if asked else 1.0)  # let the others say what they have to say
+                end = time.monotonic() + LAST_WORDS
+                while time.monotonic() < end and any(rank.poll() is None for rank in ranks):
+                    time.sleep(0.05)
                 return failed[0] if failed[0] > 0 else 128 - failed[0]
             if all(code == 0 for code in codes):
                 return 0

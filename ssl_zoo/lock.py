@@ -21,6 +21,7 @@ RUN, LAUNCHER = "run.lock", "launcher.lock"  # of the process that trains (rank 
 OWNER = "owner.json"
 BEAT = 60.0  # seconds between signs of life
 DEAD_AFTER = 300.0  # without a sign of life a process of another host counts as dead
+RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
@@ -105,9 +106,17 @@ def check_free(folder: Path) -> None:
 
 
 def job() -> str | None:
-    """The scheduler's job that this process belongs to."""
-    found = os.environ.get("SLURM_JOB_ID")
-    return None if found is None else f"slurm {found}"
+    """The scheduler's job that this process belongs to; without one, the torchrun that has started it."""
+    if found := os.environ.get("SLURM_JOB_ID"):
+        return f"slurm {found}"
+    if found := os.environ.get("TORCHELASTIC_RUN_ID"):
+        return f"torchrun {found}" if found != "none" else f"torchrun {_host()}:{os.getppid()}"
+    return None
+
+
+def is_restarted() -> bool:
+    """Whether the job has run before: its scheduler, or torchrun, has started it again."""
+    return any(int(os.environ.get(name) or 0) > 0 for name in RESTARTS)
 
 
 def read_owner(folder: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from ssl_zoo import __version__, build, runs
 from ssl_zoo.config import differences, identity, plain
 from ssl_zoo.data.fingerprint import changed
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.lock import Busy, check_free, job
+from ssl_zoo.lock import Busy, check_free, is_restarted, job
 from ssl_zoo.optim.lengths import first_difference, planned
 from ssl_zoo.signatures import locate
 from ssl_zoo.trainer import device_of, precision_of
@@ -90,7 +90,7 @@ class Chosen:
 
 
 def choose(cfg: DictConfig, folder: Path, beside: Iterable[Path]) -> Chosen:
-    """What a start does, as ``resume`` and ``overwrite`` say.
+    """What a start does, as ``resume`` and ``overwrite`` say; a job that is started again goes on with its run.
 
     Args:
         cfg: As composed; where a run is continued, ``auto`` becomes in it what it was when that run began.
@@ -101,8 +101,13 @@ def choose(cfg: DictConfig, folder: Path, beside: Iterable[Path]) -> Chosen:
         ConfigError: If a run of somebody's would be written over, or the checkpoint is of another configuration, of
             other data, or no good.
     """
+    folders = [folder, *beside]
+    if is_restarted():
+        own = [run for run in _runs(cfg, folders) if run.record.job == job()]
+        if own:
+            return _go_on(cfg, own[0], *_data_of(cfg, own[0]), f"this job was started again ({job()})")
     if cfg.resume == "auto":
-        return _auto(cfg, folder, beside)
+        return _auto(cfg, folder, folders)
     if cfg.resume is not None:
         return _from(cfg, folder)
     _check_free_of_runs(cfg, folder)
@@ -131,9 +136,12 @@ def _few(lines: list[str], count: int = 3) -> str:
     return "; ".join(lines[:count]) + (f"; and {len(lines) - count} more" if len(lines) > count else "")
 
 
-def _auto(cfg: DictConfig, folder: Path, beside: Iterable[Path]) -> Chosen:
-    found = runs.candidates([folder, *beside], identity(plain(cfg)))
-    for run in found:
+def _runs(cfg: DictConfig, folders: Iterable[Path]) -> list[runs.Found]:
+    return runs.candidates(folders, identity(plain(cfg)))
+
+
+def _auto(cfg: DictConfig, folder: Path, folders: Iterable[Path]) -> Chosen:
+    for run in _runs(cfg, folders):
         if run.folder != folder and any(piece.get("schedule") == "new" for piece in run.record.pieces):
             continue  # its rates are not those of a run of its length; it goes on in its own folder only
         data, difference = _data_of(cfg, run)
@@ -142,17 +150,22 @@ def _auto(cfg: DictConfig, folder: Path, beside: Iterable[Path]) -> Chosen:
         if run.last is None and run.folder != folder:
             check_free(run.folder)  # one that lives will save later; one that is dead has nothing to continue
             continue
-        accepted = None if difference is None else _accept(cfg, run.folder, difference)
-        runs.apply(cfg, run.record.resolved)
-        step = 0 if run.last is None else int(runs.read_checkpoint(run.last, "resume")["global_step"])
-        told = f"resume=auto: continues {run.folder} from step {step:,}"
-        told = f"resume=auto: {run.folder} ended before its first checkpoint and begins again" if not run.last else told
-        return Chosen(
-            run.folder, data, run.record, run.last, run.record.length, run.record.resolved, told, accepted, step
-        )
+        return _go_on(cfg, run, data, difference, "resume=auto")
     _check_free_of_runs(cfg, folder)
     told = f"resume=auto: no earlier run of this configuration and data beside {folder}; a new one begins"
     return Chosen(folder, build.build_data(cfg), message=told)
+
+
+def _go_on(cfg: DictConfig, run: runs.Found, data: Any, difference: str | None, why: str) -> Chosen:
+    """In its own folder, with what it had decided."""
+    accepted = None if difference is None else _accept(cfg, run.folder, difference)
+    runs.apply(cfg, run.record.resolved)
+    step = 0 if run.last is None else int(runs.read_checkpoint(run.last, "resume")["global_step"])
+    told = f"continues {run.folder} from step {step:,}"
+    told = f"{run.folder} ended before its first checkpoint and begins again" if run.last is None else told
+    return Chosen(
+        run.folder, data, run.record, run.last, run.record.length, run.record.resolved, f"{why}: {told}", accepted, step
+    )
 
 
 def _data_of(cfg: DictConfig, run: runs.Found) -> tuple[Any, str | None]:

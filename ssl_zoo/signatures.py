@@ -66,6 +66,7 @@ def argument_problems(
     parameters = _parameters_of(call)
     if parameters is None:
         return  # a builtin without a signature: it judges its own arguments
+    parameters = {key: p for key, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY}  # the caller's own
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = hints_of(call)
     name = getattr(call, "__name__", str(call))

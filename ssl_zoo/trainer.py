@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,8 @@ from ssl_zoo.callbacks.checkpoint import CheckpointFile
 from ssl_zoo.config import divisible
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Limit, Positive, Size
+from ssl_zoo.rank_environment import Started
+from ssl_zoo.rendezvous import HANGS, PATIENCE, Meeting
 
 Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "transformer-engine",
@@ -90,6 +91,8 @@ def make_trainer(
     callbacks: list[pl.Callback],
     loggers: list[Any],
     run_dir: str | Path,
+    meeting: Meeting | None,
+    /,
     precision: Precision,
     accelerator: str = "auto",
     devices: int = 1,
@@ -106,17 +109,19 @@ def make_trainer(
     checkpoint_minutes: Positive | None = None,
     keep_every: Size | None = None,
     max_time: str | None = None,
+    rendezvous_timeout: Positive = PATIENCE,
+    collective_timeout: Positive = HANGS,
 ) -> pl.Trainer:
     """Lightning's trainer with what the house leaves to nobody: samplers, buffers, checkpoints, validation.
 
-    When checkpoints are written, and when time is up, is :class:`ssl_zoo.callbacks.checkpoint.RunCheckpoint`'s to know.
+    When checkpoints are written, and when time is up, is :class:`ssl_zoo.callbacks.checkpoint.RunCheckpoint`'s to know;
+    how long processes wait for one another, :mod:`ssl_zoo.rendezvous`'s. ``meeting``: of several processes; None: one.
     """
-    several = strategy == "ddp" or devices * num_nodes > 1
     # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
-    plan: Strategy | str = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False) if several else "auto"
-    plugins: list[Any] = [CheckpointFile()]
-    if several and "SLURM_JOB_ID" not in os.environ:
-        plugins.append(LightningEnvironment())
+    several = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False)
+    plan: Strategy | str = "auto" if meeting is None else several
+    # Always one of these: Lightning would find Slurm's by itself.
+    environment = LightningEnvironment() if meeting is None else Started(meeting)
     bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
     found = "cuda" if torch.cuda.is_available() else "cpu"  # Lightning's own `auto` takes MPS, and TPUs
     return pl.Trainer(
@@ -124,7 +129,7 @@ def make_trainer(
         devices=devices,
         num_nodes=num_nodes,
         strategy=plan,
-        plugins=plugins,
+        plugins=[CheckpointFile(), environment],
         precision=precision,  # type: ignore[arg-type]  # "auto" is resolved by now
         max_epochs=max_epochs,
         max_steps=max_steps,

@@ -13,10 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ssl_zoo import composing, launch, resume, runs, sweeps, tracking, trainer, worker
-from ssl_zoo.callbacks.checkpoint import INTERRUPTED, Terminated
+from ssl_zoo import composing, launch, requeue, resume, runs, started, sweeps, tracking, trainer, worker
+from ssl_zoo.callbacks.checkpoint import INTERRUPTED, TERMINATED, Terminated
 from ssl_zoo.config import plain
 from ssl_zoo.lock import Busy, check_free
+from ssl_zoo.rendezvous import Meeting
 from ssl_zoo.report import finish, start
 
 # Settings that may be paths; they are meant from where the command was typed (hydra.job.chdir moves the process).
@@ -33,26 +34,36 @@ class Outcome(NamedTuple):
     objective: float | None = None
 
 
-def train(cfg: DictConfig) -> Outcome:
-    """Build, then train here or in one process per device; a run that is finished gives its numbers again."""
+def train(cfg: DictConfig, meeting: Meeting | None = None) -> Outcome:
+    """Build, then train here or in one process per device; a run that is finished gives its numbers again.
+
+    Args:
+        cfg: As composed.
+        meeting: Of the processes that a launcher has started, of which this is rank 0; None: there are none.
+    """
     runtime = HydraConfig.get().runtime
     cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
+    if meeting is not None:
+        started.fit(cfg, meeting)
     _from_where_it_was_typed(cfg, Path(runtime.cwd))
     folder = Path(runtime.output_dir)
     made = not any(folder.iterdir())
     with ExitStack() as stack:
         stack.callback(_remove_made, folder, made, Path(runtime.cwd))  # unless a run has begun there
         try:
-            return _train(cfg, folder, stack)
+            outcome, reason = _train(cfg, folder, stack, meeting), _reason(cfg)
         except KeyboardInterrupt:
             print("stopped by SIGINT at once", file=sys.stderr)
             return Outcome(INTERRUPTED)
         except Terminated as error:
             print(error, file=sys.stderr)
-            return Outcome(error.status)
+            outcome, reason = Outcome(error.status), error.reason
+    if outcome.status == TERMINATED:
+        requeue.after_stop(reason, cfg.requeue)
+    return outcome
 
 
-def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
+def _train(cfg: DictConfig, folder: Path, stack: ExitStack, meeting: Meeting | None) -> Outcome:
     trainer.check_devices(cfg)
     typed = plain(cfg)
     chosen = resume.choose(cfg, folder, _earlier(folder))
@@ -60,7 +71,7 @@ def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
         cfg.run_dir = str(chosen.folder)
     if chosen.message and not chosen.finished(cfg):
         print(chosen.message)
-    lock = launch.lock(cfg, chosen.folder)
+    lock = launch.lock(cfg, chosen.folder, meeting)
     stack.callback(lock.release)
     chosen.check_unchanged(cfg.overwrite)
     if cfg.overwrite and chosen.record is None and not chosen.in_place and runs.is_occupied(chosen.folder):
@@ -77,13 +88,19 @@ def _train(cfg: DictConfig, folder: Path, stack: ExitStack) -> Outcome:
     runs.apply(cfg, record.resolved)
     start.show(cfg, chosen.folder, built[0], built[1], chosen.step)
     (chosen.folder / runs.SUMMARY).unlink(missing_ok=True)  # of the run when it was shorter
-    if launch.processes(cfg) > 1:
+    if launch.starts(cfg, meeting):
         built = chosen.data = None  # the ranks build their own: this process only waits, in little memory
-    status, trained = launch.execute(cfg, chosen.folder, record, built)
+    status, trained = launch.execute(cfg, chosen.folder, record, built, meeting)
     if status:
         return Outcome(status)
     numbers = _report(cfg, chosen.folder, trained)
     return Outcome(0, sweeps.objective_of(numbers, cfg.objective))
+
+
+def _reason(cfg: DictConfig) -> str:
+    """Why the run ended that other processes have trained."""
+    record = runs.read_record(Path(cfg.run_dir)) if cfg.run_dir else None
+    return (record and record.reason) or ""
 
 
 def _report(cfg: DictConfig, folder: Path, trained: worker.Trained | None) -> dict[str, Any]:

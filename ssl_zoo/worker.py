@@ -13,7 +13,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from ssl_zoo import build, distributed, machine, runs, small_batches, tracking
+from ssl_zoo import build, machine, ranks, rendezvous, runs, small_batches, tracking
 from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
 from ssl_zoo.config import plain
 from ssl_zoo.durations import seconds
@@ -30,10 +31,14 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.lock import Lock
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.memory_layout import channels_last
+from ssl_zoo.rendezvous import Meeting
 from ssl_zoo.trainer import devices_of, make_trainer, precision_of
 
 if TYPE_CHECKING:
     from ssl_zoo.methods.base import Method
+
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # that a training answers by saving its state
 
 
 class Trained(NamedTuple):
@@ -116,7 +121,11 @@ def _compile(net: nn.Module, graphs: bool) -> None:
 
 
 def run(
-    cfg: DictConfig, run_dir: Path, built: tuple[Method, Any] | None = None, record: runs.Record | None = None
+    cfg: DictConfig,
+    run_dir: Path,
+    built: tuple[Method, Any] | None = None,
+    record: runs.Record | None = None,
+    meeting: Meeting | None = None,
 ) -> Trained:
     """Train in this process, or as one rank of several.
 
@@ -125,10 +134,11 @@ def run(
         run_dir: Where everything is written.
         built: What :func:`build_run` gave, if the caller has built already.
         record: Of the run folder, for the checkpoints; None: a new one.
+        meeting: Of the ranks; None: this process trains alone.
 
     Raises:
         Terminated: If the run was asked to stop; its state is saved.
-        ConfigError: If the disk is full, or data or losses are no good.
+        ConfigError: If the disk is full, or data or losses are no good; or if another rank has gone.
     """
     _quiet()
     machine.keep_memory()
@@ -136,27 +146,34 @@ def run(
     record = record or runs.Record.begin(plain(cfg), data=data.fingerprint(), decisions=data.decisions)
     loggers = tracking.build(cfg.logger, plain(cfg), record.id)
     try:
-        return _fit(cfg, run_dir, method, data, record, loggers)
+        return _fit(cfg, run_dir, method, data, record, loggers, meeting)
     except BaseException:  # also a signal's: what tracks the run is told, and closed for the next run of this process
         tracking.close(loggers, "failed")
         raise
 
 
 def _fit(
-    cfg: DictConfig, run_dir: Path, method: Method, data: Any, record: runs.Record, loggers: list[Any]
+    cfg: DictConfig,
+    run_dir: Path,
+    method: Method,
+    data: Any,
+    record: runs.Record,
+    loggers: list[Any],
+    meeting: Meeting | None,
 ) -> Trained:
     callbacks = [build.instantiate(node, _convert_="all") for node in (cfg.callbacks or {}).values() if node]
     callbacks.append(_checkpoints(cfg, run_dir, build.run_record(cfg, record, data.info)))
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
-    trainer = make_trainer(callbacks, loggers, run_dir, **options)
+    trainer = make_trainer(callbacks, loggers, run_dir, meeting, **options)
     prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
     data.run_dir = run_dir
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
-    began = time.perf_counter()
-    held = {number: signal.getsignal(number) for number in machine.signals("SIGINT", "SIGTERM", "SIGUSR1")}
+    began, patience = time.perf_counter(), float(cfg.trainer.get("collective_timeout", rendezvous.HANGS))
+    held = {number: signal.getsignal(number) for number in machine.signals(*STOPPING)}
     try:
-        trainer.fit(method, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
+        with nullcontext() if meeting is None else meeting.group(trainer.strategy.root_device, patience):
+            trainer.fit(method, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ConfigError(
@@ -167,7 +184,6 @@ def _fit(
     finally:
         for number, handler in held.items():  # those of the training would only note a signal
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    distributed.leave()  # what follows is rank 0's alone
     return Trained(method, data, loggers, trainer.strategy.root_device, time.perf_counter() - began)
 
 
@@ -216,34 +232,66 @@ def finished(record: runs.Record, folder: Path, trained: Trained) -> None:
     record.write(folder)
 
 
+def lead(
+    cfg: DictConfig, folder: Path, record: runs.Record, built: tuple[Method, Any] | None, meeting: Meeting | None
+) -> Trained:
+    """Train as the process that keeps the record of the run folder, whose lock the caller holds."""
+    with recorded(record, folder):
+        trained = run(cfg, folder, built, record, meeting)
+    finished(record, folder, trained)
+    return trained
+
+
+def follow(meeting: Meeting) -> int:
+    """Do what rank 0 decides: train with it, or end as it does.
+
+    Returns:
+        The exit status.
+    """
+    word = meeting.hear()
+    if isinstance(word, int):
+        return word
+    cfg = OmegaConf.create(word["config"])
+    run(cfg, Path(word["folder"]), record=runs.Record(**word["record"]), meeting=meeting)
+    return 0
+
+
+def word(cfg: DictConfig, folder: Path, record: runs.Record) -> dict[str, Any]:
+    """What rank 0 says of a run, in plain containers."""
+    return {"config": OmegaConf.to_yaml(cfg), "folder": str(folder.absolute()), "record": asdict(record)}
+
+
 def main(argv: list[str] | None = None) -> int:
-    """One rank."""
-    (folder,) = argv if argv is not None else sys.argv[1:]
+    """One rank of those that :mod:`ssl_zoo.launch` starts: ``RUN_DIR``, or ``--train`` and the words of a command."""
+    first, *more = argv if argv is not None else sys.argv[1:]
     machine.die_with_parent()
-    run_dir = Path(folder)
+    if first == "--train":
+        from ssl_zoo import cli
+
+        return cli.train(more)
+    run_dir = Path(first)
     cfg = OmegaConf.load(run_dir / runs.CONFIG)
-    assert isinstance(cfg, DictConfig)
-    record = runs.read_record(run_dir)
-    main_rank = os.environ.get("RANK", "0") == "0"
+    found = ranks.of_variables(os.environ)
+    assert isinstance(cfg, DictConfig) and found is not None
     lock = Lock(run_dir)
     try:
-        if not main_rank:
-            run(cfg, run_dir, record=record)
-            return 0
-        assert record is not None
+        meeting = rendezvous.meet(found, float(cfg.trainer.get("rendezvous_timeout", rendezvous.PATIENCE)))
+        if not meeting.is_main:
+            return follow(meeting)
         lock.acquire()
-        with recorded(record, run_dir):
-            trained = run(cfg, run_dir, record=record)
-            finished(record, run_dir, trained)
-            tracking.close(trained.loggers, "success")  # the command reports, and tells them the final numbers
+        record = runs.read_record(run_dir)
+        assert record is not None
+        meeting.tell(word(cfg, run_dir, record))
+        trained = lead(cfg, run_dir, record, None, meeting)
+        tracking.close(trained.loggers, "success")  # the command reports, and tells them the final numbers
     except Terminated as error:
-        print(error, file=sys.stderr) if main_rank else None
+        print(error, file=sys.stderr) if found.rank == 0 else None
         return error.status
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
     finally:
-        if main_rank:
+        if found.rank == 0:
             lock.release()
     return 0
 

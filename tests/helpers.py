@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from omegaconf import DictConfig
@@ -21,6 +22,13 @@ from ssl_zoo.optim.schedules import Progress
 
 CONF = Path(__file__).parent.parent / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+# Of each kind of state one: a queue, a teacher, prototypes, banks of an epoch, masks, decorrelation, pairs of a batch.
+ONE_OF_EACH = ("barlow_twins", "byol", "deepcluster_v2", "dino", "ibot", "instdisc", "mae", "moco_v2", "simclr", "swav")
+
+
+def quickly(names: Sequence[str], fast: Sequence[str] = ONE_OF_EACH) -> list[Any]:
+    """All ``names`` as parameters of a test; those that are not ``fast`` are slow ones."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 SIZE, ROWS, CLASSES = 16, 8, 4
 TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "report=false"]
 TINY_RESNET = ["backbone.width=8", "backbone.zero_init_residual=false"]

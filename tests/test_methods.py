@@ -15,7 +15,7 @@ from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.signatures import INJECTED, locate
-from tests.helpers import CONF, METHODS, tiny_batch, tiny_method, train_step, view_sizes
+from tests.helpers import CONF, METHODS, quickly, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 
 EXACT = torch.float64
@@ -71,7 +71,7 @@ def test_every_trainable_parameter_gets_a_gradient(name: str) -> None:
     assert [key for key, p in method.named_parameters() if not p.requires_grad and p.grad is not None] == []
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str) -> None:
     method, sizes = tiny_method(name), view_sizes(name)
     for step in range(2):
@@ -87,7 +87,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str) -> None:
         assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, key
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_two_processes_equal_one(name: str, pool: GlooPool) -> None:
     one = run_steps(name)
     for two in pool.run(run_steps, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,5 +110,6 @@ def test_the_new_method_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "method").mkdir()
     (tmp_path / "method/follow.yaml").write_text(yaml)
     (tmp_path / "follow.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "follow", raising=False)  # of another test
     monkeypatch.syspath_prepend(str(tmp_path))
     build.check_signatures(config.load(["method=follow", f"hydra.searchpath=[file://{tmp_path}]"]))

@@ -93,7 +93,7 @@ def test_an_apple_gpu_is_not_chosen_and_the_screen_says_so(monkeypatch: pytest.M
         "which MPS does not have); this run trains on the CPU"
     )
     assert trainer.mps_note("cpu") == []
-    chosen = trainer.make_trainer([], [], tmp_path, "32-true", max_epochs=1)
+    chosen = trainer.make_trainer([], [], tmp_path, None, precision="32-true", max_epochs=1)
     assert chosen.strategy.root_device == torch.device("cpu")
     with pytest.raises(ConfigError, match=r"trainer.accelerator=mps is not supported \(.*\); use trainer=cpu"):
         trainer.check_devices(config.load(["trainer.accelerator=mps"]))

@@ -31,8 +31,9 @@ class Wish(IntEnum):
     SAVE = 1
     TIME = 2  # and the following: save and stop
     SIGUSR1 = 3
-    SIGTERM = 4
-    SIGINT = 5
+    SIGUSR2 = 4
+    SIGTERM = 5
+    SIGINT = 6
 
 
 class Terminated(Exception):
@@ -54,9 +55,9 @@ class RunCheckpoint(Checkpoint):
     """Write ``checkpoints/last.ckpt`` (atomically) and keep the best epoch by a watched metric.
 
     Being a Lightning ``Checkpoint`` it runs after all other callbacks, so that the probes' state of the same step is
-    in the file. SIGTERM, SIGINT (Ctrl-C), SIGUSR1 and the end of ``max_time`` save at the next step boundary and end
-    the run; a second Ctrl-C ends it at once. Several processes learn of it one step boundary later, so that no step
-    waits for the answers.
+    in the file. SIGTERM, SIGINT (Ctrl-C), SIGUSR1, SIGUSR2 and the end of ``max_time`` save at the next step boundary
+    and end the run; a second Ctrl-C ends it at once. Several processes learn of it one step boundary later, so that no
+    step waits for the answers.
 
     Args:
         run_dir: Run folder.
@@ -111,7 +112,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Here, because Lightning registers its own handler between fit start and train start; that one would broadcast
         # from inside the handler and end the process without saving.
-        for wish in (Wish.SIGUSR1, Wish.SIGTERM, Wish.SIGINT):
+        for wish in (Wish.SIGUSR1, Wish.SIGUSR2, Wish.SIGTERM, Wish.SIGINT):
             if hasattr(signal, wish.name):
                 signal.signal(signal.Signals[wish.name], self._on_signal)
         self._began = self._saved_at = time.monotonic()

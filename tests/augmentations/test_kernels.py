@@ -90,7 +90,7 @@ def test_boxes_are_the_same(
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mirrored", [None, torch.arange(ROWS) % 2 == 0], ids=["as it is", "flipped"])
-@pytest.mark.parametrize("size", [16, 48])
+@pytest.mark.parametrize("size", [16, pytest.param(48, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crops_are_the_same(
     interpolation: str, size: int, mirrored: torch.Tensor | None, channels: int, used: ModuleType,
@@ -114,7 +114,7 @@ def test_crops_without_antialiasing_are_the_same(
 
 
 @pytest.mark.parametrize("hue", [0.0, 0.5])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2, 3))])
 def test_jitter_is_the_same(seed: int, hue: float, used: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     jitter, x = ColorJitter(0.8, 0.8, 0.8, hue, p=0.8), images()
     ours = jitter(x, draw(seed=seed))
@@ -124,7 +124,7 @@ def test_jitter_is_the_same(seed: int, hue: float, used: ModuleType, monkeypatch
 
 
 @pytest.mark.parametrize(("channels", "padding"), [(1, "reflect"), (3, "reflect"), (3, "zeros")])
-@pytest.mark.parametrize("kernel", [3, 9, 21])
+@pytest.mark.parametrize("kernel", [3, 9, pytest.param(21, marks=pytest.mark.slow)])
 def test_blur_is_the_same(
     kernel: int, channels: int, padding: str, used: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_overwrite_moves_aside_what_a_run_wrote_and_nothing_else(tmp_path: Path)
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+@pytest.mark.slow
 def test_a_summary_that_is_older_than_the_run_finishes_nothing(tmp_path: Path) -> None:
     assert train("hydra.run.dir=a", kill_at(8), cwd=tmp_path).code == -9
     (tmp_path / "a" / "summary.json").write_text('{"knn/top1": 99.0}')
@@ -102,6 +103,7 @@ def test_the_run_with_a_checkpoint_is_continued_not_the_newest_folder(tmp_path: 
     assert not (tmp_path / "runs/c").exists()
 
 
+@pytest.mark.slow
 def test_records_that_say_nothing_are_skipped_with_a_line(tmp_path: Path) -> None:
     assert train("hydra.run.dir=runs/a", kill_at(8), cwd=tmp_path).code == -9
     texts = {"empty": "", "foreign": '{"name": "another program"}', "list": "[]", "half": '{"hash": "a'}
@@ -124,6 +126,7 @@ def test_records_that_say_nothing_are_skipped_with_a_line(tmp_path: Path) -> Non
 # Length
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_where_its_schedules_would_have_been_the_same(tmp_path: Path) -> None:
     assert train("hydra.run.dir=a/run", CONSTANT, cwd=tmp_path).code == 0
     done = train("hydra.run.dir=a/run", CONSTANT, "trainer.max_epochs=3", "resume=auto", cwd=tmp_path)
@@ -187,6 +190,7 @@ def test_a_path_of_another_configuration_is_refused(tmp_path: Path) -> None:
 # Data
 
 
+@pytest.mark.slow
 def test_other_data_are_another_run(tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("two", 1)):
         pictures(tmp_path / name, seed)
@@ -239,6 +243,7 @@ def test_a_bank_never_belongs_to_other_images(tmp_path: Path) -> None:
 # Values that were decided once
 
 
+@pytest.mark.slow
 def test_what_auto_became_is_kept(tmp_path: Path) -> None:
     assert train("hydra.run.dir=a", kill_at(8), cwd=tmp_path).code == -9
     own = record(tmp_path / "a")

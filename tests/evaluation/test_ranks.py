@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ssl_zoo import cli, config, distributed
 from ssl_zoo.evaluation.ranks import evaluate
 from ssl_zoo.evaluation.run import run
 from tests.cli.commands import run as command
+from tests.cli.commands import start
 from tests.evaluation.test_finetune import DATA, INFO
 from tests.methods.test_crd import written
 from tests.pool import GlooPool
@@ -141,6 +143,26 @@ def test_the_command_with_two_devices(checkpoint: Path, tmp_path: Path) -> None:
     assert (one.code, two.code) == (0, 0), two
     assert one.out.replace("1.json", "2.json") == two.out and two.err == one.err
     found = [json.loads((tmp_path / f"{n}.json").read_text()) for n in (1, 2)]
+    assert found[0]["top1_by_k"] == found[1]["top1_by_k"]
+
+
+@pytest.mark.slow
+def test_two_processes_that_a_launcher_has_started_are_one_command(checkpoint: Path, tmp_path: Path) -> None:
+    words = ["evaluate", f"checkpoint={checkpoint.name}", "device=cpu", "protocol=knn", "cache=false"]
+    one = command(*words, "output=one.json", cwd=tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    running = [
+        start(*words, "output=two.json", cwd=cwd, RANK=str(rank), LOCAL_RANK=str(rank), **meet)
+        for rank, cwd in enumerate((tmp_path, other))
+    ]
+    main, second = (process.wait() for process in running)
+    assert (one.code, main.code, second.code) == (0, 0, 0), (main, second)
+    assert main.out == one.out.replace("one.json", "two.json") and (second.out, second.err) == ("", "")
+    found = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two")]
     assert found[0]["top1_by_k"] == found[1]["top1_by_k"]
 
 

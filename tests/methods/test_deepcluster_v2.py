@@ -61,7 +61,7 @@ def run(*extra: str) -> dict[str, Any]:
     return {"losses": losses, **outs[0]["gradients"], **state, "assignments": method.assignments}
 
 
-@pytest.mark.parametrize("extra", [[], [MULTI]])
+@pytest.mark.parametrize("extra", [pytest.param([], marks=pytest.mark.slow), [MULTI]])
 def test_two_processes_with_unlabelled_samples_equal_one(extra: list[str], pool: GlooPool) -> None:
     one = run(*extra)
     for two in pool.run(run, *extra):

@@ -1,0 +1,103 @@
+"""Every way to start two processes makes one run with the weights of one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.launching.starts import STARTS, alone, torchrun
+
+WORDS = [
+    "data=synthetic", "data.source.samples=40", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
+    "backbone=resnet8", "backbone.width=4", "trainer.max_epochs=4", "trainer.precision=64-true", "trainer.log_every=1",
+    "trainer=cpu", "report=false", "logger=csv", "data.workers=0", "few_labels=null", "hydra.run.dir=run",
+]  # fmt: skip
+METHODS = {
+    "simclr": ["method.projector.hidden=[8]", "method.projector.out_features=8"],
+    "byol": ["method.projector.hidden=[8]", "method.projector.out_features=8", "method.predictor.hidden=[8]"],
+    "moco_v2": ["method.queue_size=16", "batch_norm.group=4"],
+    "swav": ["method.prototypes=8"],
+}
+
+pytestmark = pytest.mark.slow
+
+
+def words(method: str) -> list[str]:
+    return [f"method={method}", *WORDS, *METHODS[method]]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 20
+    return {key: value for key, value in checkpoint["state_dict"].items() if isinstance(value, torch.Tensor)}
+
+
+def assert_close(run: Path, wanted: dict[str, torch.Tensor]) -> None:
+    found = weights(run)
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-9, msg=lambda text, name=key: f"{name}: {text}")
+
+
+@pytest.fixture(scope="session")
+def of_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights that one process reaches, by method; made once."""
+    found = {}
+    for method in METHODS:
+        place = tmp_path_factory.mktemp(method)
+        (done,) = alone(words(method), place)
+        assert done.returncode == 0, done.stderr
+        found[method] = weights(place / "run")
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("start", STARTS)
+def test_one_run_with_the_weights_of_one_process(
+    start: str, method: str, tmp_path: Path, of_one: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    done = STARTS[start](words(method), place)
+    assert [one.returncode for one in done] == [0] * len(done), [one.stdout + one.stderr for one in done]
+    assert_close(place / "run", of_one[method])
+    assert [path.name for path in place.iterdir()] == ["run"]
+    elsewhere = tmp_path / "here-second-node"
+    assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
+    record = json.loads((place / "run/run.json").read_text())
+    assert record["state"] == "finished" and len(record["pieces"]) == 1
+    steps = [line.split(",")[1] for line in (place / "run/metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps), key=int)  # one process writes
+    said = "\n".join(one.stdout for one in done)
+    assert said.count("checkpoint     ") == 1
+
+
+def test_a_wrong_word_is_told_once_and_ends_all(tmp_path: Path) -> None:
+    (done,) = torchrun([*words("simclr"), "method.temperatur=1"], tmp_path)
+    assert done.returncode == 1 and done.stderr.count("error: method.temperatur") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_numbers_than_the_launchers_are_refused(tmp_path: Path) -> None:
+    (done,) = torchrun([*words("simclr"), "trainer.devices=4"], tmp_path)
+    wanted = ("error: trainer.devices=4: torchrun has started 2 processes on each of 1 nodes; leave trainer.devices "
+              "out, or start as many")  # fmt: skip
+    assert done.returncode == 1 and wanted in done.stderr, done.stderr
+
+
+def test_a_sweep_inside_started_processes_is_refused(tmp_path: Path) -> None:
+    (done,) = torchrun([*words("simclr"), "-m", "seed=0,1"], tmp_path)
+    assert done.returncode == 1 and done.stderr.count("error: -m starts many runs, and this process is one of 2") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_nodes_that_nobody_has_named_are_refused(tmp_path: Path) -> None:
+    (done,) = alone([*words("simclr"), "trainer.num_nodes=2"], tmp_path)
+    assert done.returncode == 1
+    wanted = ("error: trainer.num_nodes=2: nothing says where the other nodes are; start it on each of them with "
+              "torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d")  # fmt: skip
+    assert wanted in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
