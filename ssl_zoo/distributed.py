@@ -16,9 +16,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssl_zoo.neighbours import Neighbours
-
-SMALL = 1 << 20  # bytes; a mesh of sockets is for waits, not for volume
 BLOCK = 1 << 22  # bytes that travel at a time where results are exchanged that may fill the memory
 
 
@@ -69,43 +66,16 @@ def leave() -> bool:
     return main
 
 
-_met: WeakKeyDictionary[Any, Neighbours | None] = WeakKeyDictionary()  # by process group
-
-
-def _neighbours(x: Tensor) -> Neighbours | None:
-    """The quick way for a small ``x`` on a CPU where all ranks are on one host; at its first use they meet."""
-    if x.device.type != "cpu" or x.nbytes > SMALL:
-        return None
-    group = dist.group.WORLD
-    if group not in _met:
-        _met[group] = Neighbours.meet(rank(), world_size(), _tell) if dist.get_backend() == "gloo" else None
-    return _met[group]
-
-
-def _tell(item: Any) -> list[Any]:
-    """The picklable items of all ranks, in their order."""
-    items: list[Any] = [None] * world_size()
-    dist.all_gather_object(items, item)
-    return items
-
-
 def all_reduce_sum_(x: Tensor) -> Tensor:
     """Sum ``x`` over ranks, in place and outside autograd."""
     if _active():
-        near = _neighbours(x)
-        if near is None:
-            dist.all_reduce(x)
-        else:
-            x.copy_(near.gather(x).sum(0))
+        dist.all_reduce(x)
     return x
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        near = _neighbours(x)
-        if near is not None:
-            return near.gather(x).flatten(0, 1)
         parts = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
@@ -185,7 +155,9 @@ def gather_lists(items: list[Any]) -> list[Any]:
     """Concatenate short lists of small picklable items, of unequal lengths, in the order of ranks."""
     if not _active():
         return items
-    return [item for part in _tell(items) for item in part]
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def broadcast_object(item: Any) -> Any:

@@ -1,6 +1,6 @@
 """Evaluation by one process or by several: all make their share of the features, and rank 0 judges and writes alone.
 
-``python -m ssl_zoo.evaluation.ranks FILE`` is one of several that :func:`evaluate` starts, FILE its configuration. As in
+``python -m ssl_zoo.evaluation.ranks FILE`` is one of those that :func:`evaluate` starts, FILE its configuration. As in
 training, of ranks that somebody else has started the first alone sees Hydra, and tells the others what was typed.
 """
 

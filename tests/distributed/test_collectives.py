@@ -179,22 +179,3 @@ def entered_second() -> float:
 def test_the_main_process_goes_first(pool: GlooPool) -> None:
     first, second = pool.run(entered_second)
     assert first <= second
-
-
-def near_and_far(limit: int) -> tuple[bool, list[torch.Tensor]]:
-    """Whether it went from socket to socket, and what came of it."""
-    x = d.own_rows(ROWS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(d, "SMALL", limit)
-        results = [d.gather(x), d.all_reduce_sum_(x.clone()), d.all_reduce_sum_(torch.tensor(d.rank() + 1))]
-        return d._neighbours(x) is not None, results
-
-
-def test_small_tensors_of_one_host_go_from_process_to_process_and_large_ones_by_gloo(pool: GlooPool) -> None:
-    own = ROWS.view(2, 4, 3, 4, 4)
-    for limit, direct in ((ROWS.nbytes, True), (1, False)):
-        for near, (all_rows, total, number) in pool.run(near_and_far, limit):
-            assert near is direct
-            assert torch.equal(all_rows, ROWS)
-            assert torch.equal(total, own[0] + own[1])
-            assert number == 3

@@ -148,15 +148,16 @@ def test_the_command_with_two_devices(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_that_a_launcher_has_started_are_one_command(checkpoint: Path, tmp_path: Path) -> None:
-    words = ["evaluate", f"checkpoint={checkpoint.name}", "device=cpu", "protocol=knn", "cache=false"]
-    one = command(*words, "output=one.json", cwd=tmp_path)
+    words = ["evaluate", "device=cpu", "protocol=knn", "cache=false"]
+    one = command(*words, f"checkpoint={checkpoint}", "output=one.json", cwd=tmp_path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
     other = tmp_path / "elsewhere"
     other.mkdir()
+    words += [f"checkpoint={checkpoint.name}", "output=two.json"]
     running = [
-        start(*words, "output=two.json", cwd=cwd, RANK=str(rank), LOCAL_RANK=str(rank), **meet)
+        start(*words, cwd=cwd, RANK=str(rank), LOCAL_RANK=str(rank), **meet)
         for rank, cwd in enumerate((tmp_path, other))
     ]
     main, second = (process.wait() for process in running)
