@@ -17,7 +17,7 @@ from ssl_zoo.benchmarks.timing import environment
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.machine import keep_memory
 
-FILES = ("augmentation", "loader", "losses", "step", "epochs", "evaluation", "growth")
+FILES = ("augmentation", "loader", "losses", "step", "epochs", "evaluation", "extraction", "growth")
 OPTIONS = {"quick": "false", "out": "bench.json", "root": ""}
 BUSY = 0.5  # load average above which somebody else is computing
 

@@ -71,7 +71,21 @@ def train(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """``python evaluate.py``."""
-    return _with_hydra("evaluate", _evaluate_job, list(sys.argv[1:] if argv is None else argv), lambda *_: None)
+    given = list(sys.argv[1:] if argv is None else argv)
+
+    def command(meeting: Meeting | None = None) -> int:
+        return _with_hydra("evaluate", partial(_evaluate_job, meeting=meeting), given, lambda *_: None)
+
+    try:
+        found = ranks.find(os.environ)
+    except ConfigError as error:
+        return _fail(error)
+    if found is None:
+        return command()
+    from ssl_zoo import started
+    from ssl_zoo.evaluation.ranks import follow
+
+    return started.run(found, given, command, follow)
 
 
 def entry(argv: Sequence[str] | None = None) -> int:
@@ -189,16 +203,15 @@ def _train_job(cfg: DictConfig, meeting: Meeting | None = None) -> tuple[int, fl
     return training.train(cfg, meeting)
 
 
-def _evaluate_job(cfg: DictConfig) -> tuple[int, None]:
+def _evaluate_job(cfg: DictConfig, meeting: Meeting | None = None) -> tuple[int, None]:
     from ssl_zoo.callbacks.checkpoint import Terminated
-    from ssl_zoo.evaluation.run import run
+    from ssl_zoo.evaluation.ranks import evaluate
 
     try:
-        run(cfg)
+        return evaluate(cfg, meeting), None
     except Terminated as error:  # a protocol that trains
         print(error, file=sys.stderr)
         return error.status, None
-    return 0, None
 
 
 def _pseudo_label(argv: list[str]) -> int:

@@ -7,6 +7,8 @@ makes them the gradient of the loss on the concatenated batch (``docs/distribute
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,9 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssl_zoo.neighbours import Neighbours
-
-SMALL = 1 << 20  # bytes; a mesh of sockets is for waits, not for volume
+BLOCK = 1 << 22  # bytes that travel at a time where results are exchanged that may fill the memory
 
 
 def _active() -> bool:
@@ -40,50 +40,42 @@ def barrier() -> None:
         dist.barrier()
 
 
-def leave() -> None:
-    """Part for good: all ranks wait for one another, and each is a single process from here on."""
+@contextmanager
+def main_first() -> Iterator[None]:
+    """What rank 0 has done when the others begin: what it has fetched, they find."""
+    main = is_main()
+    if not main:
+        barrier()
+    try:
+        yield
+    finally:
+        if main:
+            barrier()
+
+
+def leave() -> bool:
+    """Part for good: all ranks wait for one another, and each is a single process from here on.
+
+    Returns:
+        Whether this one was rank 0, which does alone what remains.
+    """
+    main = is_main()
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
-
-
-_met: WeakKeyDictionary[Any, Neighbours | None] = WeakKeyDictionary()  # by process group
-
-
-def _neighbours(x: Tensor) -> Neighbours | None:
-    """The quick way for a small ``x`` on a CPU where all ranks are on one host; at its first use they meet."""
-    if x.device.type != "cpu" or x.nbytes > SMALL:
-        return None
-    group = dist.group.WORLD
-    if group not in _met:
-        _met[group] = Neighbours.meet(rank(), world_size(), _tell) if dist.get_backend() == "gloo" else None
-    return _met[group]
-
-
-def _tell(item: Any) -> list[Any]:
-    """The picklable items of all ranks, in their order."""
-    items: list[Any] = [None] * world_size()
-    dist.all_gather_object(items, item)
-    return items
+    return main
 
 
 def all_reduce_sum_(x: Tensor) -> Tensor:
     """Sum ``x`` over ranks, in place and outside autograd."""
     if _active():
-        near = _neighbours(x)
-        if near is None:
-            dist.all_reduce(x)
-        else:
-            x.copy_(near.gather(x).sum(0))
+        dist.all_reduce(x)
     return x
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        near = _neighbours(x)
-        if near is not None:
-            return near.gather(x).flatten(0, 1)
         parts = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
@@ -138,11 +130,34 @@ def mean_of_chosen(values: Tensor, chosen: Tensor) -> Tensor:
     return values.where(chosen, 0.0).sum() * world_size() / count
 
 
+def exchange_(x: Tensor, places: Sequence[Tensor], device: torch.device | str) -> Tensor:
+    """Fill in the rows of ``x`` that other ranks have, in blocks: a block is all that it takes besides.
+
+    Args:
+        x: ``[N, ...]`` in main memory, of one shape and type on all ranks; this rank has filled in its own rows.
+        places: ``[n]`` for each rank: which rows are its.
+        device: Where this rank computes; blocks travel from there if it is a GPU.
+    """
+    if not _active():
+        return x
+    rows = max(BLOCK // max(x[0].nbytes, 1), 1)
+    for source, held in enumerate(places):
+        for place in held.split(rows) if len(held) else ():
+            mine = source == rank()
+            block = x[place].to(device) if mine else x.new_empty(len(place), *x.shape[1:], device=device)
+            dist.broadcast(block, source)
+            if not mine:
+                x[place] = block.to(x.device)
+    return x
+
+
 def gather_lists(items: list[Any]) -> list[Any]:
-    """Concatenate picklable lists of unequal lengths in the order of ranks (evaluation only)."""
+    """Concatenate short lists of small picklable items, of unequal lengths, in the order of ranks."""
     if not _active():
         return items
-    return [item for part in _tell(items) for item in part]
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def broadcast_object(item: Any) -> Any:
@@ -154,18 +169,46 @@ def broadcast_object(item: Any) -> Any:
     return box[0]
 
 
-def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether ``flag`` holds on any rank; all ranks must call it at the same place."""
-    return bool(highest(int(flag), device))
+    return bool(highest(int(flag)))
 
 
-def highest(number: int, device: torch.device | str = "cpu") -> int:
+def highest(number: int) -> int:
     """The largest ``number`` of any rank; all ranks must call it at the same place."""
+    return highest_soon(number)()
+
+
+def highest_soon(number: int) -> Callable[[], int]:
+    """The largest ``number`` of any rank, on its way; all ranks must call this at the same place.
+
+    It goes from main memory to main memory, whatever the GPUs still have to do.
+
+    Returns:
+        A function that gives it. Called a step later, when every rank has long been here, it does not wait.
+    """
     if not _active():
-        return number
-    found = torch.tensor(number, device=device if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(found, op=dist.ReduceOp.MAX)
-    return int(found.item())
+        return lambda: number
+    found = torch.tensor(number, device="cpu")
+    work = dist.all_reduce(found, dist.ReduceOp.MAX, _hosts(), async_op=True)
+
+    def arrived() -> int:
+        work.wait()
+        return int(found)
+
+    return arrived
+
+
+_host_groups: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by process group
+
+
+def _hosts() -> Any:
+    """A group of all ranks that takes tensors in main memory: the one there is, unless it is NCCL's alone."""
+    world = dist.group.WORLD
+    if world not in _host_groups:
+        takes = "cpu:" in dist.get_backend_config()
+        _host_groups[world] = world if takes else dist.new_group(backend="gloo")
+    return _host_groups[world]
 
 
 @torch.no_grad()

@@ -135,11 +135,15 @@ def train_in(
 
 
 def launch(cfg: DictConfig, run_dir: Path) -> int:
-    """Start one process per device of this node and wait; the first that fails ends the others."""
-    devices = devices_of(cfg)
+    """Train in one process per device of this node."""
     command = [sys.executable, "-m", "ssl_zoo.worker", str(run_dir)]
+    return start_here(command, devices_of(cfg), cfg.trainer.accelerator)
+
+
+def start_here(command: list[str], devices: int, accelerator: str) -> int:
+    """:func:`start` all ranks there are on this node, which meet at a port that is free."""
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(devices)}
-    return start(command, devices, 0, meet, cfg.trainer.accelerator)
+    return start(command, devices, 0, meet, accelerator)
 
 
 def start(command: list[str], devices: int, first: int, meet: dict[str, str], accelerator: str) -> int:

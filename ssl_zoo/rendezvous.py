@@ -97,6 +97,13 @@ class Meeting:
         except RuntimeError:  # the store was rank 0's
             raise ConfigError(f"{self._name(0)} ended before the run began; its own error is the cause") from None
 
+    def says_first(self, sentence: str) -> bool:
+        """Whether no other process has said this: of what all find wrong one tells."""
+        try:
+            return self.store.add(f"said/{sentence}", 1) == 1
+        except RuntimeError:  # the store was rank 0's, which has said what it found
+            return False
+
     @contextmanager
     def group(self, device: torch.device, patience: float) -> Iterator[None]:
         """The process group of the run; after it each process is on its own.

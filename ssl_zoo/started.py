@@ -1,4 +1,4 @@
-"""A training whose processes a launcher has started: rank 0 does what was typed, the others follow it."""
+"""A command whose processes a launcher has started: rank 0 does what was typed, the others follow it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from ssl_zoo.rendezvous import PATIENCE, Meeting
 TIMEOUT = "trainer.rendezvous_timeout"
 
 
-def run(found: Ranks, argv: Sequence[str], command: Callable[[Meeting], int]) -> int:
+def run(
+    found: Ranks,
+    argv: Sequence[str],
+    command: Callable[[Meeting], int],
+    follow: Callable[[Meeting], int] = worker.follow,
+) -> int:
     """Meet the others, and run the command once.
 
     Args:
         found: This process.
         argv: The words of the command line.
         command: What rank 0 does; it returns the exit status.
+        follow: What the others do, likewise.
 
     Returns:
         The exit status, the same on all ranks unless one fails alone.
@@ -32,7 +38,7 @@ def run(found: Ranks, argv: Sequence[str], command: Callable[[Meeting], int]) ->
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return _lead(meeting, argv, command) if meeting.is_main else _follow(meeting)
+    return _lead(meeting, argv, command) if meeting.is_main else _follow(meeting, follow)
 
 
 def _lead(meeting: Meeting, argv: Sequence[str], command: Callable[[Meeting], int]) -> int:
@@ -47,13 +53,13 @@ def _lead(meeting: Meeting, argv: Sequence[str], command: Callable[[Meeting], in
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
     finally:
-        meeting.tell(status)  # to those who still wait: they train otherwise
+        meeting.tell(status)  # to those who still wait: the others have work of their own
     return status
 
 
-def _follow(meeting: Meeting) -> int:
+def _follow(meeting: Meeting, follow: Callable[[Meeting], int]) -> int:
     try:
-        return worker.follow(meeting)
+        return follow(meeting)
     except Terminated as error:
         return error.status
     except ConfigError as error:

@@ -55,6 +55,16 @@ def test_all_come_and_hear_what_rank_0_decides() -> None:
     assert meet(ranks(4, each=2), then=then) == [(2, 2, 0, None), (2, 2, 0, heard), (2, 2, 1, heard), (2, 2, 1, heard)]
 
 
+def test_what_all_say_one_says_first() -> None:
+    def then(meeting: Meeting) -> tuple[bool, bool]:
+        said = meeting.says_first("wrong, all of it"), meeting.says_first(f"wrong on {meeting.ranks.rank}")
+        meeting.tell(0) if meeting.is_main else meeting.hear()  # the store is rank 0's: it stays until all have asked
+        return said
+
+    said = meet(ranks(3), then=then)
+    assert sorted(first for first, _ in said) == [False, False, True] and all(own for _, own in said)
+
+
 def test_who_has_not_come_is_named_on_all_that_have() -> None:
     found = ranks(4)
     wanted = (f"processes 1 and 3 of 4 have not come to 127.0.0.1:{found[0].port} within 1 s "

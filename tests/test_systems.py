@@ -48,7 +48,6 @@ ASKED_FOR = {
     "pack_writer.py": {"fcntl"},
     "launch.py": {"sched_getaffinity", "sched_setaffinity"},
     "lock.py": {"register_at_fork"},
-    "neighbours.py": {"AF_UNIX"},  # of several processes, which torch cannot start on Windows
 }
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
 from ssl_zoo import files
-from ssl_zoo.distributed import highest, is_main
+from ssl_zoo.distributed import highest, highest_soon, is_main, world_size
 from ssl_zoo.machine import REPLACES_MAPPED
 from ssl_zoo.runs import BEST, CHECKPOINTS, LAST
 
@@ -55,7 +56,8 @@ class RunCheckpoint(Checkpoint):
 
     Being a Lightning ``Checkpoint`` it runs after all other callbacks, so that the probes' state of the same step is
     in the file. SIGTERM, SIGINT (Ctrl-C), SIGUSR1, SIGUSR2 and the end of ``max_time`` save at the next step boundary
-    and end the run; a second Ctrl-C ends it at once.
+    and end the run; a second Ctrl-C ends it at once. Several processes learn of it one step boundary later, so that no
+    step waits for the answers.
 
     Args:
         run_dir: Run folder.
@@ -87,6 +89,7 @@ class RunCheckpoint(Checkpoint):
         self.best: float | None = None
         self._began = self._saved_at = time.monotonic()
         self._signal = Wish.NOTHING
+        self._told: Callable[[], int] | None = None  # what the ranks wished after the step before
         self._stopping: tuple[Wish, int] | None = None  # what ends the run, and after which step it was saved for good
         self._owed = False  # whether an epoch has had its last step and not yet its end (evaluations, the best one)
         self._unsaved = False  # whether that was made up for and no checkpoint has it yet
@@ -150,11 +153,14 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        wish = Wish(highest(self._wish(trainer.global_step), pl_module.device))
+        ends = 0 < trainer.max_steps <= trainer.global_step
+        last = ends or trainer.is_last_batch
+        wish = self._agreed(last)
+        if not wish and self.every is not None and trainer.global_step % self.every == 0:
+            wish = Wish.SAVE
         if wish:
             pl_module.note(outputs, batch_idx)  # type: ignore[operator]  # its row is in the file before its checkpoint
-        ends = 0 < trainer.max_steps <= trainer.global_step
-        if wish and not (ends or trainer.is_last_batch):
+        if wish and not last:
             self._save(trainer)
         elif wish > Wish.SAVE and not ends:
             # The end of the epoch saves too, but its evaluations may take longer than the system waits.
@@ -165,16 +171,27 @@ class RunCheckpoint(Checkpoint):
             # Raised at the next batch, when this step has been logged; after the last batch of an epoch its evaluation
             # still belongs to the run.
             self._stopping = wish, trainer.global_step
+        elif not last:
+            self._told = highest_soon(self._wish())
 
-    def _wish(self, step: int) -> Wish:
+    def _agreed(self, last: bool) -> Wish:
+        """What the ranks wished after the step before; in one process, and after the ``last`` of an epoch, after this.
+
+        There all ranks wait for one another anyway, and the next step may be an evaluation away.
+        """
+        told, self._told = self._told, None
+        found = Wish.NOTHING if told is None else Wish(told())
+        return max(found, Wish(highest(self._wish()))) if last or world_size() == 1 else found
+
+    def _wish(self) -> Wish:
+        """What this rank wants because of a signal or the time; which steps are saved by their number all know."""
         now = time.monotonic()
         if self._signal:
             return self._signal
         if self.max_time is not None and now - self._began >= self.max_time:
             return Wish.TIME
-        due = self.every is not None and step % self.every == 0
         late = self.minutes is not None and now - self._saved_at >= 60 * self.minutes
-        return Wish.SAVE if due or late else Wish.NOTHING
+        return Wish.SAVE if late else Wish.NOTHING
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

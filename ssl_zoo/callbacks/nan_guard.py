@@ -67,8 +67,7 @@ class NaNGuard(pl.Callback):
         losses = torch.stack([loss for _, loss, _ in pending]).tolist() if pending else []
         bad = [(entry[0], value, entry[2]) for entry, value in zip(pending, losses, strict=True)
                if not math.isfinite(value)][:1]  # fmt: skip
-        device = pending[0][1].device if pending else "cpu"
-        if not any_rank(bool(bad), device):
+        if not any_rank(bool(bad)):
             return
         found = gather_lists([(step, value, index.tolist()) for step, value, index in bad])
         first = min(step for step, _, _ in found)

@@ -334,7 +334,7 @@ class DataModule(pl.LightningDataModule):
         world, device = distributed.world_size(), self._device() if self.trainer is not None else torch.device("cpu")
         view = self.eval_view if source.in_memory else self._worker_eval_view
         batch = max(min(self.batch_size // world, 512), 64)
-        workers = 0 if source.in_memory else self._count_workers()
+        workers = 0 if source.in_memory else self._count_workers(world)
         rank, damage = distributed.rank(), self._damage(source)
         return EvalLoader(source, view, batch, rank, world, workers, device, rows, damage)
 

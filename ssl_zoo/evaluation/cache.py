@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from ssl_zoo.distributed import broadcast_object, is_main
 from ssl_zoo.features import Features
+
+FIRST = 16  # samples of the key: few, so that the share of one of several processes begins with them too
 
 
 def sha256(path: Path) -> str:
@@ -25,27 +28,32 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(loader: Iterable[Any], **facts: Any) -> str:
-    """Key of cached features: ``facts`` (checkpoint, data, split, device) and the first batch as the network sees it.
+    """Key of cached features: ``facts`` (checkpoint, data, split, device) and the first samples as a network sees them.
 
-    The pixels of that batch stand for what the configuration cannot tell: size, normalisation and evaluation view as
-    really applied, and files that were replaced under the same name.
+    Their pixels stand for what the configuration cannot tell: size, normalisation and evaluation view as really
+    applied, and files that were replaced under the same name.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     view, label, index = next(iter(loader))
-    for part in (view, index, *([] if label is None else [label])):
+    for part in (view[:FIRST], index[:FIRST], *([] if label is None else [label[:FIRST]])):
         digest.update(str((part.dtype, tuple(part.shape))).encode())
         digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:24]
 
 
 def cached(folder: Path | None, key: str, make: Callable[[], Features]) -> Features:
-    """``make()``, or what it gave the last time under this ``key``; ``folder=None`` switches the cache off."""
+    """``make()``, or what it gave the last time under this ``key``; ``folder=None`` switches the cache off.
+
+    Of several processes the main one looks and writes.
+    """
     if folder is None:
         return make()
     file = folder / f"{key}.safetensors"
-    if file.is_file():
+    if broadcast_object(file.is_file()):
         return Features(**load_file(file))
     made = make()
+    if not is_main():
+        return made
     folder.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")  # renamed when complete: a killed run leaves no half cache
     save_file({name: value.contiguous() for name, value in made._asdict().items()}, part)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ssl_zoo import build, launch
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.config import plain
+from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.classifier import judge, scores, validation_of
 from ssl_zoo.evaluation.run import Judged
@@ -40,6 +41,11 @@ def evaluate(judged: Judged, **settings: Any) -> dict[str, Any]:
         ConfigError: If the data has no labels or no validation set, too few labelled samples for a batch, or the method
             has no such head or no single backbone.
     """
+    if world_size() > 1:
+        raise ConfigError(
+            f"devices={world_size()}: fine-tuning starts its processes itself; wanted devices=1 and "
+            f"protocol.trainer.devices={world_size()}"
+        )
     given = {str(key): _plain(value) for key, value in settings.items()}
     loader = validation_of(judged.datamodule)
     share = judged.target.data.get("labels")

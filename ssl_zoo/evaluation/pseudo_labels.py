@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_zoo.data.pseudo import PseudoLabels
 from ssl_zoo.data.splits import seed_of
+from ssl_zoo.distributed import is_main
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.classifier import scores
 from ssl_zoo.evaluation.run import Judged
@@ -92,7 +93,8 @@ def evaluate(
     if ratio is not None and labelled:
         copies[known] = max(round(unlabelled / (ratio * labelled)), 1)
     guessed = torch.nn.functional.one_hot(probabilities.argmax(1), probabilities.shape[1]) if hard else probabilities
-    PseudoLabels(guessed.float(), copies, data.train.positions.cpu()).write(Path(out).expanduser())
+    if is_main():
+        PseudoLabels(guessed.float(), copies, data.train.positions.cpu()).write(Path(out).expanduser())
     samples = {"labelled": labelled, "unlabelled": len(labels) - labelled}
     samples |= {"kept": int((copies[~known] > 0).sum()), "an epoch": int(copies.sum())}
     return {"file": out, "top1": _accuracy(judged, probabilities, copies, known), "samples": samples}

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from ssl_zoo import __version__, build, files, runs
-from ssl_zoo.errors import ConfigError
+from ssl_zoo import __version__, build, distributed, files, runs
+from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
 from ssl_zoo.evaluation.layers import LastLayers
@@ -29,6 +30,8 @@ from ssl_zoo.words import setting
 
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
+USUAL = {"layers": 1, "dtype": "float32"}  # of features
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
 PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc")  # beginnings of the names of measures in percent
 
 
@@ -120,42 +123,43 @@ def pick_device(device: str) -> torch.device:
     raise ConfigError(f"device={device} cannot be used ({reason}); wanted auto, cpu, cuda or cuda:N")
 
 
-def _features(method: Any, loader: Any, device: torch.device, folder: Path | None, facts: dict[str, str]) -> Features:
-    key = fingerprint(loader, **facts) if folder else ""
-    return cached(folder, key, lambda: extract(method, loader, device))
-
-
-def run(cfg: DictConfig) -> dict[str, Any]:
+def run(cfg: DictConfig) -> dict[str, Any] | None:
     """Extract features with the checkpoint's encoder, apply the protocol, print a table, write JSON.
+
+    Of several ranks each makes its share of the features; rank 0 does the rest alone, when it has left the others.
 
     Args:
         cfg: ``conf/evaluate.yaml``.
 
     Returns:
-        What the JSON file holds; the file is ``evaluation/<protocol>.json`` in the run folder, with the data's name
-        behind the protocol's for other data than the run's.
+        What the JSON file holds, None on the other ranks; the file is ``evaluation/<protocol>.json`` in the run
+        folder, with the data's name behind the protocol's for other data than the run's.
 
     Raises:
         ConfigError: Checkpoint missing, not ours or of another architecture; data without labels or validation set.
     """
     began = time.perf_counter()
-    _check(cfg)
-    source = runs.find(cfg.checkpoint)
-    device = pick_device(cfg.device)
-    method, trained, checkpoint = build.load_method(source.file, cfg.get("trust"))
-    target = data_config(trained, cfg.get("data"), cfg.image_size, checkpoint["ssl_zoo"].get("resolved"))
-    datamodule = build.build_data_from_file(target)
+    source, device = check(cfg), pick_device(cfg.device)
+    with distributed.main_first():
+        method, trained, checkpoint = build.load_method(source.file, cfg.get("trust"))
+        target = data_config(trained, cfg.get("data"), cfg.image_size, checkpoint["ssl_zoo"].get("resolved"))
+        datamodule = build.build_data_from_file(target)
     digest = sha256(source.file)
     method.to(device)
     other = "" if data_name(trained.data) == data_name(target.data) else f"-{data_name(target.data)}"
     name = f"{cfg.protocol.name}{other}"
     if cfg.protocol.get("reads") == "network":
-        if cfg.layers != 1:
-            raise ConfigError(f"layers={cfg.layers} is for protocols on features, and {cfg.protocol.name} is none")
-        judged = Judged(source, name, method, target, datamodule, digest, device)
-        numbers = _protocol(cfg.protocol)(judged)
+        for key, usual in USUAL.items():
+            if cfg[key] != usual:
+                raise ConfigError(f"{key}={cfg[key]} is for protocols on features, and {cfg.protocol.name} is none")
+        numbers = _protocol(cfg.protocol)(Judged(source, name, method, target, datamodule, digest, device))
+        main = distributed.leave()
     else:
-        numbers = _of_features(cfg, method, target, datamodule, digest, source, device)
+        train, test = _features(cfg, method, target, datamodule, digest, source, device)
+        main = distributed.leave()
+        numbers = _judged(cfg, train, test, datamodule) if main else {}
+    if not main:
+        return None
     result = {
         "protocol": cfg.protocol.name,
         **numbers,
@@ -178,7 +182,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return result
 
 
-def _check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig) -> runs.Checkpoint:
+    """The checkpoint of an evaluation.
+
+    Raises:
+        ConfigError: For wrong settings, all at once; if there is no such checkpoint.
+    """
     found = list(problems(_settings(cfg.protocol), "protocol"))
     for path in ("layers", "image_size", "data.batch_size"):
         value = OmegaConf.select(cfg, path)
@@ -186,9 +195,11 @@ def _check(cfg: DictConfig) -> None:
             found.append(f"{path}={value!r}: wanted {describe(Size)}")
     if found:
         raise ConfigError("\n".join(found))
+    require("dtype", cfg.dtype, DTYPES, ConfigError)
+    return runs.find(cfg.checkpoint)
 
 
-def _of_features(
+def _features(
     cfg: DictConfig,
     method: Any,
     target: DictConfig,
@@ -196,15 +207,22 @@ def _of_features(
     digest: str,
     source: runs.Checkpoint,
     device: torch.device,
-) -> dict[str, Any]:
-    """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
+) -> list[Features]:
+    """Of the training and of the validation set."""
     folder = source.folder / "evaluation" / "features" if cfg.cache else None
     read = method if cfg.layers == 1 else LastLayers(method.encoder, cfg.layers)
-    more = {} if cfg.layers == 1 else {"layers": str(cfg.layers)}
-    train, test = (
-        _features(read, loader, device, folder, _facts(digest, split, target, device) | more)
-        for split, loader in zip(("train", "val"), loaders(datamodule), strict=True)
-    )
+    more = {key: str(cfg[key]) for key, usual in USUAL.items() if cfg[key] != usual}
+    found = []
+    for split, loader in zip(("train", "val"), loaders(datamodule), strict=True):
+        facts = _facts(digest, split, target, device) | more
+        key = fingerprint(loader, **facts) if folder and distributed.is_main() else ""
+        key = distributed.broadcast_object(key)  # of its first samples
+        found.append(cached(folder, key, partial(extract, read, loader, device, dtype=DTYPES[cfg.dtype])))
+    return found
+
+
+def _judged(cfg: DictConfig, train: Features, test: Features, datamodule: Any) -> dict[str, Any]:
+    """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
     if not bool((test.labels >= 0).any()):
         raise ConfigError(
             "evaluation needs labels and no validation image has one; data.val_fraction=0.1 holds labelled training "

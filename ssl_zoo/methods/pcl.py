@@ -81,7 +81,8 @@ class PCL(Method):
 
     def on_train_epoch_start(self) -> None:
         if self.trainer.current_epoch >= self.warmup_epochs:
-            self.cluster(nn.functional.normalize(self.extract(self.teacher), dim=1))
+            keys = self.extract(self.teacher)
+            self.cluster(nn.functional.normalize(keys, dim=1, out=keys))
 
     def cluster(self, keys: Tensor) -> None:
         """The E-step on unit keys ``[samples, D]`` of the whole training set."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.modules.memory_bank import BankType, MemoryBank
+from ssl_zoo.modules.memory_bank import BankType, MemoryBank, fill_with_unit
 
 
 class EpochMemory(nn.Module):
@@ -41,7 +40,7 @@ class EpochMemory(nn.Module):
     def fill(self, z: Tensor) -> None:
         """Take ``[N, D]`` embeddings of all samples, the same for every view."""
         for bank in self.banks:
-            bank.keys.copy_(F.normalize(z, dim=1))
+            fill_with_unit(bank.keys, z)
         self.seen.fill_(True)
 
     def update(self, index: Tensor, z: Sequence[Tensor]) -> None:

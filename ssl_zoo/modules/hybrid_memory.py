@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.modules.memory_bank import fill_with_unit
 from ssl_zoo.modules.queue import Staged
 
 
@@ -43,8 +44,8 @@ class HybridMemory(Staged):
             classes: ``[n]`` class of each instance of a source, -1 of a target's; their centroids fill the other rows.
         """
         first = len(self.features) - len(features)
-        unit = F.normalize(features, dim=1).to(self.features)
-        self.features[first:] = unit
+        unit = self.features[first:]
+        fill_with_unit(unit, features)
         if first and classes is not None:
             known = classes >= 0
             sums = unit.new_zeros(first, unit.shape[1])

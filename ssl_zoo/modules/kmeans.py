@@ -128,7 +128,8 @@ class _Share:
         self.first = min(rank() * self.length, len(x))
         self.rows = x[self.first : self.first + self.length].to(self.device)
         # 2^62 / (N * largest): no sum of N rows overflows, and a row keeps 40 bits and more of a million.
-        largest = max(float(x.abs().max()), 1e-30)
+        low, high = torch.aminmax(x)  # without a copy of all rows
+        largest = max(float(-low), float(high), 1e-30)
         self.scale = 2.0 ** (61 - math.ceil(math.log2(len(x))) - math.ceil(math.log2(largest)))
 
     def search(self, centroids: Tensor, lengths: bool = True) -> tuple[Tensor, Tensor]:

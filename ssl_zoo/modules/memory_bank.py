@@ -16,6 +16,7 @@ BankType = Literal["float32", "float16", "bfloat16"]
 BankStart = Literal["uniform", "sphere"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 STARTS = ("uniform", "sphere")
+BLOCK = 2**16  # rows that are normalised at a time
 
 
 def bank_bytes(samples: int, dim: int, dtype: BankType = "float32") -> int:
@@ -99,6 +100,12 @@ class MemoryBank(Staged):
             old = self.rows(index)
             new = F.normalize(self.momentum * old + (1 - self.momentum) * rows.to(old.dtype), dim=1)
             self.keys.index_copy_(0, index, new.to(self.keys.dtype))
+
+
+def fill_with_unit(kept: Tensor, rows: Tensor) -> None:
+    """Write ``rows`` ``[N, D]``, brought to length 1, into ``kept`` ``[N, D]``, without a copy of them all."""
+    for place, part in zip(kept.split(BLOCK), rows.split(BLOCK), strict=True):
+        place.copy_(F.normalize(part, dim=1))
 
 
 def _last_of_each(index: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

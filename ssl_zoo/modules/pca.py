@@ -38,7 +38,10 @@ def pca_whiten(x: Tensor, components: int, device: torch.device | str | None = N
     place = x.device if device is None else torch.device(device)
     told = broadcast_object([part.cpu() for part in _components(x, components, place)] if is_main() else None)
     mean, matrix = (part.to(place, x.dtype) for part in told)
-    return torch.cat([F.normalize((part.to(place) - mean) @ matrix, dim=1) for part in x.split(ROWS)])
+    found = torch.empty(len(x), matrix.shape[1], dtype=x.dtype, device=place)
+    for out, part in zip(found.split(ROWS), x.split(ROWS), strict=True):
+        out.copy_(F.normalize((part.to(place) - mean) @ matrix, dim=1))
+    return found
 
 
 def _components(x: Tensor, count: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -137,20 +139,43 @@ def test_any_rank(pool: GlooPool) -> None:
     assert pool.run(some_rank_says, 5) == [False, False]
 
 
-def near_and_far(limit: int) -> tuple[bool, list[torch.Tensor]]:
-    """Whether it went from socket to socket, and what came of it."""
-    x = d.own_rows(ROWS)
+def largest(number: int) -> tuple[int, int, int]:
+    """Asked again before the first answer is taken: each question has its own."""
+    first = d.highest_soon(number * d.rank())
+    second = d.highest_soon(-number * d.rank())
+    return d.highest(d.rank()), first(), second()
+
+
+def test_the_largest_number_of_any_rank_comes_later(pool: GlooPool) -> None:
+    assert largest(3) == (0, 0, 0)
+    assert pool.run(largest, 3) == [(1, 3, 0)] * 2
+
+
+def exchanged(kind: torch.dtype, block: int) -> torch.Tensor:
+    whole = torch.arange(35).view(7, 5).to(kind)
+    places = (torch.tensor([6, 0, 3]), torch.tensor([1, 2, 4, 5]))
+    mine = torch.full_like(whole, -1)
+    mine[places[d.rank()]] = whole[places[d.rank()]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(d, "SMALL", limit)
-        results = [d.gather(x), d.all_reduce_sum_(x.clone()), d.all_reduce_sum_(torch.tensor(d.rank() + 1))]
-        return d._neighbours(x) is not None, results
+        patch.setattr(d, "BLOCK", block)
+        return d.exchange_(mine, places, "cpu")
 
 
-def test_small_tensors_of_one_host_go_from_process_to_process_and_large_ones_by_gloo(pool: GlooPool) -> None:
-    own = ROWS.view(2, 4, 3, 4, 4)
-    for limit, direct in ((ROWS.nbytes, True), (1, False)):
-        for near, (all_rows, total, number) in pool.run(near_and_far, limit):
-            assert near is direct
-            assert torch.equal(all_rows, ROWS)
-            assert torch.equal(total, own[0] + own[1])
-            assert number == 3
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.int64])
+@pytest.mark.parametrize("block", [1, 64, 1 << 20])  # a row, some rows, all at a time
+def test_rows_of_other_ranks_are_filled_in(pool: GlooPool, kind: torch.dtype, block: int) -> None:
+    for found in pool.run(exchanged, kind, block):
+        assert torch.equal(found, torch.arange(35).view(7, 5).to(kind))
+
+
+def entered_second() -> float:
+    """When this rank was let in, of rank 0 when it had done its work."""
+    with d.main_first():
+        if d.is_main():
+            time.sleep(0.2)
+        return time.monotonic()
+
+
+def test_the_main_process_goes_first(pool: GlooPool) -> None:
+    first, second = pool.run(entered_second)
+    assert first <= second

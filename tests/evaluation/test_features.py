@@ -6,6 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_zoo import distributed
+from ssl_zoo.benchmarks import extraction
+from ssl_zoo.benchmarks.rows import measure
+from ssl_zoo.distributed import rank
 from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
 from ssl_zoo.features import Features, extract, topk_accuracy
 
@@ -60,6 +64,102 @@ def test_data_without_labels_gives_minus_one_and_an_empty_loader_is_an_error():
     assert extract(Net(), loader(labels=False)[1], "cpu").labels.tolist() == [-1] * 10
     with pytest.raises(ValueError, match="no sample to extract features from"):
         extract(Net(), [], "cpu")
+
+
+class Told(list):
+    """A loader that says which rows will come."""
+
+    def __init__(self, batches, rows):
+        super().__init__(batches)
+        self.rows = rows
+
+
+ORDER = torch.tensor([3, 1, 0, 2, 9, 8, 7, 6, 5, 4])
+
+
+def test_a_loader_that_says_its_rows_gives_the_same():
+    net, (_, batches) = Net(), loader()
+    told, plain = extract(net, Told(batches, ORDER), "cpu"), extract(net, batches, "cpu")
+    assert all(torch.equal(x, y) for x, y in zip(told, plain, strict=True))
+
+
+@pytest.mark.parametrize(("rows", "given"), [(ORDER[:9], 10), (torch.arange(11), 10)])
+def test_a_loader_that_gives_another_number_is_an_error(rows, given):
+    with pytest.raises(ValueError, match=f"the loader has {len(rows)} rows and gives {given} samples"):
+        extract(Net(), Told(loader()[1], rows), "cpu")
+
+
+def test_half_precision_on_request_is_the_rounded_result():
+    net, (_, batches) = Net(), loader()
+    half, whole = extract(net, batches, "cpu", dtype=torch.float16), extract(net, batches, "cpu")
+    assert half.features.dtype == torch.float16 and torch.equal(half.features, whole.features.half())
+    assert torch.equal(half.labels, whole.labels)
+
+
+def share(rows, told, seed=0):
+    """What this rank finds where it has ``rows[rank]`` of ten samples."""
+    torch.manual_seed(seed)
+    net, (views, _) = Net(), loader()
+    own = torch.tensor(rows[rank()], dtype=torch.int64)
+    batches = [(views[part], part % 3, part) for part in own.split(2) if len(part)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "BLOCK", 48)  # two rows
+        return extract(net, Told(batches, own) if told else batches, "cpu")
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ([0, 1, 2, 3, 4], [5, 6, 7, 8, 9]),
+        ([7, 3, 5, 4, 2, 0, 1], [9, 6, 8]),  # unequal, in any order
+        ([4, 4, 2], [2, 4]),  # some twice
+        ([], [1, 0]),  # fewer than processes
+    ],
+)
+def test_shares_of_any_size_and_order_become_one_result(pool, rows, told):
+    torch.manual_seed(0)
+    net, (views, _) = Net().eval(), loader()
+    wanted = torch.tensor(sorted([*rows[0], *rows[1]]))
+    for found in pool.run(share, rows, told):
+        assert torch.equal(found.position, wanted) and torch.equal(found.labels, wanted % 3)
+        torch.testing.assert_close(found.features, net.net(views[wanted]).detach())
+
+
+def nothing():
+    try:
+        extract(Net(), Told([], torch.zeros(0, dtype=torch.int64)), "cpu")
+    except ValueError as error:
+        return str(error)
+
+
+def test_no_sample_anywhere_is_an_error_on_all_ranks(pool):
+    assert pool.run(nothing) == ["no sample to extract features from: the loader is empty"] * 2
+
+
+@pytest.mark.slow
+def test_extraction_takes_little_more_memory_than_its_result():
+    row = measure(extraction.CASES[0])
+    assert row["ok"] is True and row["ratio"] <= 1.3, row
+    assert row["peer_value"] == pytest.approx(100_001 * (512 * 4 + 8 + 8) / 2**20)
+    assert set(row["by_processes"]) == {"1", "2"} and min(row["by_processes"].values()) >= row["peer_value"]
+
+
+def keys_of_a_rank(folder):
+    """The cache of a rank whose files the other one cannot have made: it reads what rank 0 wrote."""
+    calls = []
+
+    def make():
+        calls.append(1)
+        return Features(torch.ones(2, 1), torch.zeros(2).long(), torch.arange(2))
+
+    found = [cached(folder, "key", make) for _ in range(2)]
+    return len(calls), [part.tolist() for part in found[1]]
+
+
+def test_of_several_processes_the_main_one_keeps_the_cache(pool, tmp_path):
+    assert pool.run(keys_of_a_rank, tmp_path) == [(1, [[[1.0], [1.0]], [0, 0], [0, 1]])] * 2
+    assert [file.name for file in tmp_path.iterdir()] == ["key.safetensors"]
 
 
 def test_the_cache_is_read_only_under_the_same_key_and_can_be_off(tmp_path):
