@@ -45,6 +45,7 @@ class Seen(NamedTuple):
     """What a process tells the others; of the findings those of the first process of a host count."""
 
     place: Place
+    gpu: bool  # whether it has one of its own
     versions: dict[str, str]
     findings: list[Finding]
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     patience = _seconds(given["patience"])
     try:
         meeting = None if found is None else rendezvous.meet(found, patience)
-        device = _device(asked.cfg, 0 if found is None else found.local_rank)
+        device = _device(asked.cfg, meeting)
         with nullcontext() if meeting is None else meeting.group(device, patience):
             findings = _examine(asked, Path(given["out"]), device, meeting, start)
     except ConfigError as error:
@@ -100,11 +101,12 @@ def _asked(words: Sequence[str], alone: bool) -> Asked:
     return Asked(cfg, any(word.startswith(("data=", "data.", "experiment=")) for word in words), [])
 
 
-def _device(cfg: DictConfig, local_rank: int) -> torch.device:
-    """Of this process; with more processes than GPUs some share one, which is told later."""
-    if host.device(cfg.trainer.accelerator) == "cpu":
+def _device(cfg: DictConfig, meeting: Meeting | None) -> torch.device:
+    """Of this process: a GPU of its own, for NCCL refuses two processes on one, or the CPU."""
+    local_rank, processes = (0, 1) if meeting is None else (meeting.ranks.local_rank, meeting.devices)
+    if host.device(cfg.trainer.accelerator) == "cpu" or processes > torch.cuda.device_count():
         return torch.device("cpu")
-    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
 
@@ -113,9 +115,11 @@ def _examine(asked: Asked, out: Path, device: torch.device, meeting: Meeting | N
     """All findings, in the order of the report; every process measures the same things at the same time."""
     place = _place(meeting)
     data, problems = _data(asked, place.processes)
-    seen = Seen(place, host.versions(), [*_of_host(asked.cfg, place, data), *problems])
+    seen = Seen(place, device.type == "cuda", host.versions(), [*_of_host(asked.cfg, place, data), *problems])
     everyone = distributed.gather_lists([seen])
     findings = _of_hosts(everyone)
+    if not all(one.gpu for one in everyone):
+        device = torch.device("cpu")
     if meeting is not None:
         findings += _of_group(device, len({one.place.host for one in everyone}))
     if distributed.is_main():  # it alone writes the run
@@ -166,6 +170,7 @@ def _of_hosts(everyone: Sequence[Seen]) -> list[Finding]:
     return [
         Finding("processes", told),
         host.same_versions({name: one.versions for name, one in hosts.items()}),
+        *host.same_kind({name: one.gpu for name, one in hosts.items()}),
         *merged({name: one.findings for name, one in hosts.items()}),
     ]
 

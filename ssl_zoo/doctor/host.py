@@ -64,9 +64,10 @@ def devices(wanted: str, processes: int, hardware: int | None = None) -> Finding
     """
     shown = len(list(Path("/dev").glob("nvidia[0-9]*"))) if hardware is None else hardware
     if device(wanted) == "cpu":
-        if shown and wanted != "cpu":
-            why = "is built without CUDA" if torch.version.cuda is None else "finds none of them"
-            return fault("devices", f"{shown} NVIDIA devices, and torch {torch.__version__} {why}", _GPU_FIX[why])
+        if wanted in ("gpu", "cuda") or shown and wanted != "cpu":
+            why = "is built without CUDA" if torch.version.cuda is None else "finds none"
+            told = f"{shown or 'no'} NVIDIA device{'s' * (shown != 1)}, and torch {torch.__version__} {why}"
+            return fault("devices", told, _GPU_FIX[why])
         return Finding("devices", f"CPU, {os.cpu_count()} cores, {amount(machine.memory())} of memory")
     properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return gpus([f"{one.name} ({amount(one.total_memory)})" for one in properties], processes)
@@ -75,9 +76,18 @@ def devices(wanted: str, processes: int, hardware: int | None = None) -> Finding
 _GPU_FIX = {
     "is built without CUDA": "install a torch that is built for CUDA (https://pytorch.org/get-started), "
     "or say trainer=cpu",
-    "finds none of them": "see that the driver works (nvidia-smi), that CUDA_VISIBLE_DEVICES is not empty, and that "
+    "finds none": "see that the driver works (nvidia-smi), that CUDA_VISIBLE_DEVICES is not empty, and that "
     "the job asks for GPUs (Slurm: --gpus-per-node=N; Docker: --gpus all)",
 }
+
+
+def same_kind(by_host: dict[str, bool]) -> list[Finding]:
+    """A fault if only some hosts have a GPU for each of their processes."""
+    if len(set(by_host.values())) == 1:
+        return []
+    have, lack = ([host for host, usable in by_host.items() if usable == wanted] for wanted in (True, False))
+    told = f"a GPU for every process on {', '.join(have)}, not on {', '.join(lack)}; the rest was examined on CPUs"
+    return [fault("devices", told, "leave those hosts out, or see there what nvidia-smi says")]
 
 
 def gpus(names: list[str], processes: int) -> Finding:
@@ -186,7 +196,11 @@ def judge_disk(there: Path, speed: float, free: int) -> Finding:
     if free < 4 * CHECKPOINT:  # the last, the best, and the one that is being written
         return fault("disk", told, f"free some space: a ResNet-50 keeps two checkpoints of {amount(CHECKPOINT)}")
     if speed < SLOW_DISK:
-        return Finding("disk", told, f"a checkpoint of {amount(CHECKPOINT)} (ResNet-50) takes "
-                                     f"{short(CHECKPOINT / speed)}: write runs to a faster disk "
-                                     "(hydra.run.dir=FOLDER), or save less often (trainer.checkpoint_every=N)")
+        return Finding(
+            "disk",
+            told,
+            f"a checkpoint of {amount(CHECKPOINT)} (ResNet-50) takes "
+            f"{short(CHECKPOINT / speed)}: write runs to a faster disk "
+            "(hydra.run.dir=FOLDER), or save less often (trainer.checkpoint_every=N)",
+        )
     return Finding("disk", told)

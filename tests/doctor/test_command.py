@@ -75,9 +75,7 @@ def test_data_that_cannot_be_read_is_a_fault(tmp_path: Path, capsys: pytest.Capt
         (["trainer.max_epoch=1"], "did you mean 'max_epochs'?"),
     ],
 )
-def test_wrong_words_are_told_as_everywhere(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_words_are_told_as_everywhere(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.entry(["doctor", *words]) == 1
     told = capsys.readouterr()
     assert message in told.err and told.out == ""

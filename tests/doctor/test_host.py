@@ -74,7 +74,7 @@ def test_processes_and_gpus() -> None:
     "cuda, text, fix",
     [
         (None, "2 NVIDIA devices, and torch {} is built without CUDA", "install a torch that is built for CUDA"),
-        ("13.0", "2 NVIDIA devices, and torch {} finds none of them", "see that the driver works (nvidia-smi)"),
+        ("13.0", "2 NVIDIA devices, and torch {} finds none", "see that the driver works (nvidia-smi)"),
     ],
 )
 def test_gpus_that_torch_does_not_see(cuda: Any, text: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +82,19 @@ def test_gpus_that_torch_does_not_see(cuda: Any, text: str, fix: str, monkeypatc
     monkeypatch.setattr(torch.version, "cuda", cuda)
     found = host.devices("auto", 1, hardware=2)
     assert found.fault and found.text == text.format(torch.__version__) and found.fix.startswith(fix)
+    assert host.devices("gpu", 1, hardware=0).text == text.format(torch.__version__).replace("2", "no", 1)
     assert host.devices("cpu", 1, hardware=2).fix == ""
     assert host.devices("auto", 1, hardware=0).text.startswith("CPU, ")
+
+
+def test_hosts_without_a_gpu_among_those_with() -> None:
+    assert host.same_kind({"a": True, "b": True}) == host.same_kind({"a": False}) == []
+    assert host.same_kind({"a": True, "b": False, "c": True}) == [
+        fault(
+            "devices", "a GPU for every process on a, c, not on b; the rest was examined on CPUs",
+            "leave those hosts out, or see there what nvidia-smi says",
+        )
+    ]  # fmt: skip
 
 
 def test_one_core_from_srun() -> None:
@@ -108,9 +119,7 @@ def test_versions_name_what_a_report_needs() -> None:
 
 
 def test_a_disk_that_is_full_slow_or_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert host.judge_disk(tmp_path, 812e6, 67 * 10**9) == Finding(
-        "disk", f"{tmp_path}: 812 MB/s written, 67 GB free"
-    )
+    assert host.judge_disk(tmp_path, 812e6, 67 * 10**9) == Finding("disk", f"{tmp_path}: 812 MB/s written, 67 GB free")
     assert host.judge_disk(tmp_path, 812e6, 10**9) == fault(
         "disk", f"{tmp_path}: 812 MB/s written, 1 GB free",
         "free some space: a ResNet-50 keeps two checkpoints of 300 MB",

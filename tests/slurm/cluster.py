@@ -127,9 +127,7 @@ class Cluster:
             raise Failed(f"{' '.join(command)}: {done.stderr}{self.logs()}")
         return done.stdout
 
-    def sbatch(
-        self, script: str, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> Job:
+    def sbatch(self, script: str, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Job:
         """Submit the lines of ``script`` (bash, unless it names another interpreter) from the folder ``cwd``."""
         jobs = self.folder / "jobs"
         place = Path(tempfile.mkstemp(suffix=".sh", dir=jobs)[1])
