@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
     "report": "draw what a run has learnt: ssl-zoo report attention|reconstruction RUN [images=6] [out=FILE.png]",
     "bench": "time it beside other libraries: ssl-zoo bench [NAME ...] [quick=true] [out=bench.json] [root=DIR]",
+    "doctor": "examine machine, cluster and data: ssl-zoo doctor [data=NAME data.root=DIR] [out=FOLDER]",
     "pack": "put a data set into one file: ssl-zoo pack data=folder data.root=DIR out=FILE.pack",
 }
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -106,6 +107,7 @@ def entry(argv: Sequence[str] | None = None) -> int:
         "export": _export,
         "report": _report,
         "bench": _bench,
+        "doctor": _doctor,
         "pack": _pack,
     }
     try:
@@ -294,6 +296,12 @@ def _report(argv: list[str]) -> int:
 
 def _bench(argv: list[str]) -> int:
     from ssl_zoo.benchmarks.suite import main
+
+    return main(argv)
+
+
+def _doctor(argv: list[str]) -> int:
+    from ssl_zoo.doctor.command import main
 
     return main(argv)
 

@@ -59,7 +59,10 @@ def check_devices(cfg: DictConfig) -> None:
     devices = devices_of(cfg)
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     if on_gpu and devices > torch.cuda.device_count():
-        raise ConfigError(f"trainer.devices={devices}: this machine has {torch.cuda.device_count()} GPU(s)")
+        raise ConfigError(
+            f"trainer.devices={devices}: this process sees {torch.cuda.device_count()} GPU(s) of its machine; where "
+            "there are more, let each process see all (srun --gpus-per-node=N without --gpus-per-task)"
+        )
     found = list(divisible(cfg, devices))
     if found:
         raise ConfigError("\n".join(found))

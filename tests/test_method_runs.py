@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ STEPS = 12  # in two epochs
 OBSERVERS = ("OnlineProbe", "Collapse", "OnlineKNN")
 
 
-def fit(name: str, folder: Path, callbacks: str, kill: bool = False, resume: bool = False) -> dict[str, Any]:
+def fit(
+    name: str, folder: Path, callbacks: str, kill: bool = False, resume: bool = False, more: Sequence[str] = ()
+) -> dict[str, Any]:
     """The last checkpoint of a run."""
-    cfg = tiny_config(name, [*RUN, f"callbacks={callbacks}"])
+    cfg = tiny_config(name, [*RUN, f"callbacks={callbacks}", *more])
     cfg.run_dir, last = str(folder), folder / "checkpoints" / "last.ckpt"
     if kill:
         stop = {"_target_": "tests.cli.kill.Kill", "step": killed_after(name), "signal_name": "SIGTERM"}
@@ -106,3 +108,16 @@ def test_killed_at_any_step_it_goes_on_bit_for_bit(name: str, base: Path, tmp_pa
     assert_same(
         {key: whole["callbacks"][key] for key in observers}, {key: resumed["callbacks"][key] for key in observers}
     )
+
+
+@pytest.mark.parametrize("name", ["simclr", pytest.param("swav", marks=pytest.mark.slow)])
+def test_in_double_precision_it_goes_on_bit_for_bit_too(name: str, tmp_path: Path) -> None:
+    double = ["trainer.precision=64-true"]
+    whole = fit(name, tmp_path / "whole", "default", more=double)
+    with pytest.raises(Terminated):
+        fit(name, tmp_path / "parts", "default", kill=True, more=double)
+    resumed = fit(name, tmp_path / "parts", "default", resume=True, more=double)
+    weights = [x for x in whole["state_dict"].values() if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    assert {x.dtype for x in weights} == {torch.float64}
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(whole[part], resumed[part])

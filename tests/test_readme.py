@@ -58,6 +58,7 @@ CHECKS: dict[str, Callable[[list[str]], object]] = {
     "pack": lambda words: config.load(pack.parse(words)[1]),
     "report": report,
     "bench": lambda words: None,  # any name of a row
+    "doctor": lambda words: config.load(words) and None,
 }
 
 

@@ -241,7 +241,7 @@ class DataModule(pl.LightningDataModule):
             processes: That will train on this node, if no trainer is attached yet.
         """
         place = self._device() if device is None else torch.device(device)
-        workers = self._count_workers(processes)
+        workers = self.count_workers(processes)
         hands = f"{workers} workers" if workers else "this process"
         if self._batched(place):
             told = f"images in memory, views in batches on {place.type}"
@@ -278,7 +278,8 @@ class DataModule(pl.LightningDataModule):
     def _batched(self, device: torch.device) -> bool:
         return self.train.in_memory and not self._finish(device)
 
-    def _count_workers(self, processes: int = 1) -> int:
+    def count_workers(self, processes: int = 1) -> int:
+        """Of each process, where so many train on this node, if no trainer is attached yet."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         processes = self.trainer.num_devices if self.trainer is not None else processes
         return auto_workers(self.workers, self.train.in_memory and self.where != "worker", processes, cores)
@@ -304,7 +305,7 @@ class DataModule(pl.LightningDataModule):
         kept = self.train.positions.device if batched else "cpu"
         plan = self._plan(distributed.rank(), distributed.world_size(), kept)
         task = None if batched else TrainTask(self.train, self._worker_views, self.seed, self._finish(device))
-        workers = 0 if batched else self._count_workers()
+        workers = 0 if batched else self.count_workers()
         self._loader = TrainLoader(self.train, plan, task, workers, device.type == "cuda", self._damage(self.train))
         if self._groups is not None:
             self._loader.group(self._groups)
@@ -334,7 +335,7 @@ class DataModule(pl.LightningDataModule):
         world, device = distributed.world_size(), self._device() if self.trainer is not None else torch.device("cpu")
         view = self.eval_view if source.in_memory else self._worker_eval_view
         batch = max(min(self.batch_size // world, 512), 64)
-        workers = 0 if source.in_memory else self._count_workers(world)
+        workers = 0 if source.in_memory else self.count_workers(world)
         rank, damage = distributed.rank(), self._damage(source)
         return EvalLoader(source, view, batch, rank, world, workers, device, rows, damage)
 

@@ -123,6 +123,8 @@ class Method(Float32State, pl.LightningModule):
     def configure_model(self) -> None:
         """Before every fit: the layout decides in which order numbers are summed, whoever has made the trainer."""
         channels_last(self, self.trainer.strategy.root_device)
+        if self.trainer.precision == "64-true":
+            self.double()  # Lightning does so after it has read a checkpoint into the weights, which would round it
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Bind anew for every fit: the trainer knows the data and the precision, whoever has made it."""

@@ -102,11 +102,13 @@ class Cluster:
     nodes: tuple[str, str]
 
     def environment(self, added: Mapping[str, str] | None = None) -> dict[str, str]:
-        """This process's, for this cluster."""
+        """This process's, for this cluster, with the programs of this Python first."""
         foreign = ("SLURM", "SBATCH", "SRUN", "SALLOC", "SQUEUE", "SINFO")
         own = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+        found = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
         path = os.pathsep.join(filter(None, [str(HERE), own.get("PYTHONPATH")]))
-        return {**own, "PYTHONPATH": path, "SLURM_CONF": str(self.folder / "slurm.conf"), **(added or {})}
+        here = {"PATH": found, "PYTHONPATH": path, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        return {**own, **here, **(added or {})}
 
     def srun(self, *words: str, seconds: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
         """``srun WORDS`` to its end, whatever its status."""
@@ -125,9 +127,7 @@ class Cluster:
             raise Failed(f"{' '.join(command)}: {done.stderr}{self.logs()}")
         return done.stdout
 
-    def sbatch(
-        self, script: str, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> Job:
+    def sbatch(self, script: str, *options: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Job:
         """Submit the lines of ``script`` (bash, unless it names another interpreter) from the folder ``cwd``."""
         jobs = self.folder / "jobs"
         place = Path(tempfile.mkstemp(suffix=".sh", dir=jobs)[1])

@@ -112,8 +112,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def run_of(place: Path) -> Path:
-    (run,) = (place / RUNS).iterdir()
-    return run
+    (record,) = (place / RUNS).glob("*/run.json")  # a start that goes on with it has a folder of its own for a moment
+    return record.parent
 
 
 def steps(place: Path) -> int:
@@ -141,6 +141,7 @@ def test_a_job_that_is_requeued_three_times_is_one_run(with_srun: bool, slurm: C
         job.says(f"saved {run_of(cut)}/checkpoints/last.ckpt", 60)
     assert job.wait(600) == "COMPLETED" and job.restarts() == 3, job.output()
     assert job.output().count("this job was started again (slurm") == 3, job.output()
+    assert list((cut / RUNS).iterdir()) == [run_of(cut)]
     assert_same(with_probe(run_of(cut)), with_probe(run_of(whole)))
     assert rows(run_of(cut)) == rows(run_of(whole))
     record = json.loads((run_of(cut) / "run.json").read_text())
