@@ -48,7 +48,7 @@ def in_chunks(
         split = views.chunk(chunks)
     else:
         split = zip(*(view.chunk(chunks) for view in views), strict=True)
-    norms = _Norms(module)
+    norms = Norms(module)
     parts = []
     for piece in split:
         if torch.is_grad_enabled():
@@ -60,7 +60,7 @@ def in_chunks(
     return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 
 
-class _Norms:
+class Norms:
     """Running statistics of batch norms, which a batch in chunks must move as the whole batch would: once, to the mean.
 
     Every chunk runs on copies of them.
