@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from ssl_zoo import build, config, sharding, worker
@@ -27,11 +28,12 @@ RUN = [
     "data.source.samples=48", "data.source.val_samples=16", "data.workers=0", "trainer=cpu", "trainer.devices=2",
     "trainer.max_epochs=-1", f"trainer.max_steps={STEPS}", "logger=none", "callbacks=none",
 ]  # fmt: skip
-FOUR = {"simclr": ["optimizer=lars"], "byol": [], "dino": ["trainer.clip={mode: per_tensor, value: 0.1}"], "mae": []}
+CLIP = "trainer.clip={mode: per_tensor, value: 0.1}"
+FOUR = {"simclr": ["optimizer=lars"], "byol": [], "dino": [CLIP], "mae": []}
 
 
-class Keep(pl.Callback):
-    """A checkpoint in the middle and one at the end."""
+class Keep(Checkpoint):
+    """One in the middle and one at the end."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -108,11 +110,18 @@ def test_five_steps_equal_those_of_ddp_and_each_goes_on_from_the_other(
     name: str, pool: GlooPool, tmp_path: Path
 ) -> None:
     pool.run(both_ways, name, FOUR[name], tmp_path)
-    wanted = read(tmp_path / f"ddp-{STEPS}.ckpt")
+    check_all(tmp_path, ("fsdp", "fsdp-then-ddp", "ddp-then-fsdp"))
+
+
+def check_all(folder: Path, labels: tuple[str, ...] = ("fsdp",)) -> None:
+    """Against DDP's."""
+    wanted = read(folder / f"ddp-{STEPS}.ckpt")
     assert wanted["optimizer_states"][0]["state"]
-    for label in ("fsdp", "fsdp-then-ddp", "ddp-then-fsdp"):
-        found = read(tmp_path / f"{label}-{STEPS}.ckpt")
+    for label in labels:
+        found = read(folder / f"{label}-{STEPS}.ckpt")
         assert found.keys() == wanted.keys()
+        for group in (*found["optimizer_states"][0]["param_groups"], *wanted["optimizer_states"][0]["param_groups"]):
+            group.pop("fused", None)  # the same numbers by another kernel
         for part in ("state_dict", "optimizer_states", "global_step"):
             check_equal(found[part], wanted[part], f"{label}: {part}")
 
@@ -122,14 +131,18 @@ def alike(name: str, words: list[str], folder: Path, options: dict[str, Any]) ->
         fit(name, words, strategy, folder, strategy, **options)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_in_other_precisions_too_weights_and_sums_are_float32(precision: str, pool: GlooPool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 1e-2)])
+def test_in_other_precisions_too_weights_and_sums_are_float32(
+    precision: str, tolerance: float, pool: GlooPool, tmp_path: Path
+) -> None:
     """And with gradients that add up over two micro-batches. Gloo gives the sum where it is asked for a mean."""
     pool.run(alike, "byol", ["trainer.accumulate=2"], tmp_path, {"precision": precision, "accumulate": 2})
     found, wanted = (read(tmp_path / f"{strategy}-{STEPS}.ckpt")["state_dict"] for strategy in ("fsdp", "ddp"))
     for key, value in wanted.items():
         assert found[key].dtype == value.dtype in (torch.float32, torch.int64), key
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            found[key], value, rtol=tolerance, atol=tolerance, msg=lambda m, k=key: f"{k}: {m}"
+        )
 
 
 def look(folder: Path) -> Tensor:
@@ -162,9 +175,7 @@ def test_every_method_equals_ddp_or_says_why_not(name: str, pool: GlooPool, tmp_
             build.check_signatures(cfg)
         return
     pool.run(alike, name, [], tmp_path, {})
-    found, wanted = (read(tmp_path / f"{strategy}-{STEPS}.ckpt") for strategy in ("fsdp", "ddp"))
-    for part in ("state_dict", "optimizer_states"):
-        check_equal(found[part], wanted[part], part)
+    check_all(tmp_path)
 
 
 @pytest.mark.parametrize(("words", "told"), [

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
@@ -125,7 +126,9 @@ class Method(Float32State, pl.LightningModule):
 
     def configure_model(self) -> None:
         """Before every fit: the layout decides in which order numbers are summed, whoever has made the trainer."""
-        strategy = self.trainer.strategy
+        strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
+        if isinstance(precision, DoublePrecision):
+            precision.convert_module(self)  # later, as Lightning does, a checkpoint's weights would have been rounded
         if isinstance(strategy, ModelParallelStrategy):
             shard(self, strategy.device_mesh["data_parallel"])
         else:
