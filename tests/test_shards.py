@@ -103,6 +103,7 @@ class Followed(nn.Module):
         self.prototypes = Prototypes(4, 3).to(EXACT)
 
 
+@torch.no_grad()
 def moved() -> tuple[Tensor, Tensor, list[Tensor], dict[str, Tensor]]:
     """Norms, a parameter that was set, prototypes put back on the sphere, and a teacher that has moved half way."""
     net = Followed()

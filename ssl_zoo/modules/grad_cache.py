@@ -75,13 +75,14 @@ class Norms:
     @contextmanager
     def forgetting(self) -> Iterator[None]:
         """Around the repetition of a forward pass, which comes with the backward pass: nothing is around it then."""
-        for norm, buffers in zip(self.norms, self.held, strict=True):
+        before = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]  # another repetition's, inside of one
+        for norm, buffers in zip(self.norms, before, strict=True):
             norm._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
         try:
             with restored(self.layout):
                 yield
         finally:
-            for norm, buffers in zip(self.norms, self.held, strict=True):
+            for norm, buffers in zip(self.norms, before, strict=True):
                 norm._buffers.update(buffers)
 
     @contextmanager

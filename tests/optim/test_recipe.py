@@ -1,3 +1,4 @@
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -267,7 +268,7 @@ def test_moments_that_lie_otherwise_in_memory_than_their_parameter_stay_its_own(
     second, last = bound_and_gradient(torch.channels_last)
     rows.optimizer.step()
     second.load_state_dict(first.state_dict())
-    last.optimizer.load_state_dict(rows.optimizer.state_dict())
+    last.optimizer.load_state_dict(deepcopy(rows.optimizer.state_dict()))
     for bound in (rows, last):
         bound.optimizer.step()
     torch.testing.assert_close(second.weight, first.weight, rtol=1e-6, atol=1e-7)
