@@ -22,7 +22,7 @@ def is_shard(x: Any) -> bool:
 
 def own(tensors: Iterable[Tensor]) -> list[Tensor]:
     """What this process holds of each; it shares its memory, so that an operation in place changes the tensor."""
-    return [x.to_local() if is_shard(x) else x for x in tensors]  # type: ignore[operator]
+    return [x.to_local() if is_shard(x) else x for x in tensors]  # type: ignore[attr-defined]
 
 
 def norms(tensors: list[Tensor]) -> Tensor:

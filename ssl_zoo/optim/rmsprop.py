@@ -60,8 +60,9 @@ class RMSProp(Optimizer):
             if not self.state[p]:
                 self.state[p].update(squares=torch.ones_like(p), momentum_buffer=torch.zeros_like(p))
         squares, buffers = (own(self.state[p][key] for p in params) for key in ("squares", "momentum_buffer"))
-        params, gradients = own(params), own(p.grad for p in params)
-        d = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
+        gradients: list[Any] = [p.grad for p in params]
+        params = own(params)
+        d = torch._foreach_add(own(gradients), params, alpha=group["weight_decay"])
         torch._foreach_mul_(squares, group["alpha"])
         torch._foreach_addcmul_(squares, d, d, value=1 - group["alpha"])
         root = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))
