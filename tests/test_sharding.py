@@ -105,7 +105,7 @@ def check_equal(found: Any, wanted: Any, path: str = "") -> None:
         assert found == wanted, path
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in [*FOUR][1:])])
 def test_five_steps_equal_those_of_ddp_and_each_goes_on_from_the_other(
     name: str, pool: GlooPool, tmp_path: Path
 ) -> None:
@@ -131,6 +131,7 @@ def alike(name: str, words: list[str], folder: Path, options: dict[str, Any]) ->
         fit(name, words, strategy, folder, strategy, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 1e-2)])
 def test_in_other_precisions_too_weights_and_sums_are_float32(
     precision: str, tolerance: float, pool: GlooPool, tmp_path: Path
