@@ -53,7 +53,7 @@ def check_signatures(cfg: DictConfig, resolved: dict[str, Any] | None = None) ->
     found += argument_problems(make_trainer, config["trainer"], "trainer", partial=True)
     if config["trainer"].get("clip"):
         found += argument_problems(Clip, config["trainer"]["clip"], "trainer.clip")
-    found = found or _view_problems(config)
+    found = found or [*_view_problems(config), *_splitting_problems(config)]
     # What the method refers to, its optimizer or its backbone, is told once, where it lies.
     found = [line for line in found if not (line.startswith("method.") and line.removeprefix("method.") in found)]
     if found:
@@ -79,6 +79,13 @@ def _view_problems(config: dict[str, Any]) -> list[str]:
     method = locate(config["method"]["_target_"])
     problem = views_problem(method, views) or method.view_problem(config["method"], views)
     return [problem] if problem else []
+
+
+def _splitting_problems(config: dict[str, Any]) -> list[str]:
+    method = locate(config["method"]["_target_"])
+    if config["trainer"].get("strategy") != "fsdp" or method.unsplittable is None:
+        return []
+    return [f"trainer.strategy=fsdp: {method.__name__} {method.unsplittable}; use trainer=ddp"]
 
 
 def _build(node: Any, path: str, **injected: Any) -> Any:

@@ -32,6 +32,7 @@ SETTINGS = (
 )  # fmt: skip
 OPTIONAL = ("callbacks", "logger", "data.layout", "trainer.clip")
 FREE = {"augmentation.normalize": "measured"}  # words that stand for settings
+SHARDED = ("auto", "32-true", "32", "bf16-mixed", "bf16", "64-true", "64")  # precisions of trainer.strategy=fsdp
 LISTS = ("augmentation.views", "augmentation.eval.ops")
 
 
@@ -48,8 +49,8 @@ def quick_check(cfg: DictConfig, resolved: dict[str, Any] | None = None) -> None
     problems = problems or [*_structure_problems(plain(cfg) if resolved is None else resolved)]
     if not problems:
         checks = (
-            _batch_problems, _length_problems, _compile_problems, _data_problems, _resume_problems, _callback_problems,
-            _objective_problems, _few_labels_problems,
+            _batch_problems, _length_problems, _compile_problems, _memory_problems, _data_problems, _resume_problems,
+            _callback_problems, _objective_problems, _few_labels_problems,
         )  # fmt: skip
         problems = [problem for check in checks for problem in check(cfg)]
     if problems:
@@ -198,6 +199,44 @@ def _compile_problems(cfg: DictConfig) -> Iterator[str]:
         if number != 1:
             wanted = "one backward pass a step, on one device"
             yield f"trainer.compile=graphs takes {wanted}, got {key}={number}; set {key}=1, or trainer.compile=true"
+
+
+def _memory_problems(cfg: DictConfig) -> Iterator[str]:
+    if cfg.trainer.get("activation_checkpointing") and cfg.trainer.compile:
+        yield (
+            "trainer.activation_checkpointing=true with trainer.compile: the compiler itself decides what it keeps for "
+            "the gradient; set one of the two to false"
+        )
+    yield from sharding_problems(cfg, str(cfg.trainer.precision))
+
+
+def sharding_problems(cfg: DictConfig, precision: str) -> Iterator[str]:
+    """What parameters that are split over processes do not go with.
+
+    Args:
+        precision: ``trainer.precision``, or what ``auto`` has become.
+    """
+    if cfg.trainer.get("strategy") != "fsdp":
+        return
+    if precision not in SHARDED:
+        reason = (
+            "a gradient scaler looks at whole gradients" if precision in ("16-mixed", "16")
+            else "the numbers of a block travel together, and batch norms keep float32 where the others do not"
+        )  # fmt: skip
+        yield (
+            f"trainer.strategy=fsdp with trainer.precision={precision}: {reason}; set trainer.precision=bf16-mixed "
+            "(float32 weights, half the memory for activations), or trainer=ddp"
+        )
+    if cfg.trainer.compile:
+        yield (
+            f"trainer.strategy=fsdp with trainer.compile={cfg.trainer.compile}: a network is compiled as a whole, and "
+            "its blocks are put together one by one; set trainer.compile=false, or trainer=ddp"
+        )
+    if (chunks := cfg.method.get("grad_cache") or 1) != 1:
+        yield (
+            f"trainer.strategy=fsdp with method.grad_cache={chunks}: a chunk is embedded again while blocks are taken "
+            "apart; set method.grad_cache=1 and trainer.activation_checkpointing=true, or trainer=ddp"
+        )
 
 
 def _divisor(rows: int, near: int) -> int:

@@ -8,15 +8,17 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from ssl_zoo.callbacks.checkpoint import CheckpointFile
-from ssl_zoo.config import divisible
+from ssl_zoo.config import divisible, sharding_problems
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Limit, Positive, Size
 from ssl_zoo.rank_environment import Started
 from ssl_zoo.rendezvous import HANGS, PATIENCE, Meeting
+from ssl_zoo.sharding import Sharded
 
 Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true", "transformer-engine",
@@ -63,7 +65,10 @@ def check_devices(cfg: DictConfig) -> None:
             f"trainer.devices={devices}: this process sees {torch.cuda.device_count()} GPU(s) of its machine; where "
             "there are more, let each process see all (srun --gpus-per-node=N without --gpus-per-task)"
         )
-    found = list(divisible(cfg, devices))
+    if cfg.trainer.get("strategy") == "fsdp" and not on_gpu and not hasattr(torch.cpu.Stream, "wait_event"):
+        raise ConfigError(f"trainer.strategy=fsdp on a CPU wants torch 2.7 or later, and this is {torch.__version__}; "
+                          "use trainer=ddp")
+    found = [*divisible(cfg, devices), *sharding_problems(cfg, precision_of(cfg))]
     if found:
         raise ConfigError("\n".join(found))
 
@@ -100,7 +105,7 @@ def make_trainer(
     accelerator: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
-    strategy: Literal["auto", "ddp"] = "auto",
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
     max_epochs: Limit = 20,
     max_steps: Limit = -1,
     accumulate: int = 1,
@@ -108,6 +113,7 @@ def make_trainer(
     log_every: Size = 10,
     deterministic: bool = False,
     compile: bool | Literal["graphs"] = False,
+    activation_checkpointing: bool = False,
     checkpoint_every: Size | None = None,
     checkpoint_minutes: Positive | None = None,
     keep_every: Size | None = None,
@@ -120,20 +126,21 @@ def make_trainer(
     When checkpoints are written, and when time is up, is :class:`ssl_zoo.callbacks.checkpoint.RunCheckpoint`'s to know;
     how long processes wait for one another, :mod:`ssl_zoo.rendezvous`'s. ``meeting``: of several processes; None: one.
     """
-    # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
-    several = DDPStrategy(broadcast_buffers=False, find_unused_parameters=False)
-    plan: Strategy | str = "auto" if meeting is None else several
     # Always one of these: Lightning would find Slurm's by itself.
     environment = LightningEnvironment() if meeting is None else Started(meeting)
+    plugins: list[Any] = [CheckpointFile(), environment]
+    exact: Precision | None = precision
+    if strategy == "fsdp" and str(precision) in ("64-true", "64"):  # Lightning's list for this strategy lacks the word
+        plugins, exact = [*plugins, DoublePrecision()], None
     bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
     found = "cuda" if torch.cuda.is_available() else "cpu"  # Lightning's own `auto` takes MPS, and TPUs
     return pl.Trainer(
         accelerator=found if accelerator == "auto" else accelerator,
         devices=devices,
         num_nodes=num_nodes,
-        strategy=plan,
-        plugins=[CheckpointFile(), environment],
-        precision=precision,  # type: ignore[arg-type]  # "auto" is resolved by now
+        strategy="auto" if meeting is None else _strategy(strategy, devices * num_nodes),
+        plugins=plugins,
+        precision=exact,  # type: ignore[arg-type]  # "auto" is resolved by now
         max_epochs=max_epochs,
         max_steps=max_steps,
         accumulate_grad_batches=accumulate,
@@ -148,3 +155,10 @@ def make_trainer(
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
+
+
+def _strategy(name: str, processes: int) -> Strategy:
+    if name == "fsdp":
+        return Sharded(processes)
+    # Every rank writes the same buffers and uses every parameter (DESIGN, section 9).
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=False)

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from ssl_zoo import build, machine, ranks, rendezvous, runs, small_batches, tracking
+from ssl_zoo import build, distributed, machine, ranks, rendezvous, runs, sharding, small_batches, tracking
 from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
 from ssl_zoo.config import plain
 from ssl_zoo.durations import seconds
@@ -31,6 +31,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.lock import Lock
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.memory_layout import channels_last
+from ssl_zoo.modules.recompute import recompute_blocks
 from ssl_zoo.rendezvous import Meeting
 from ssl_zoo.trainer import devices_of, make_trainer, precision_of
 
@@ -90,13 +91,19 @@ def build_run(cfg: DictConfig, data: Any = None) -> tuple[Method, Any]:
     return method, data
 
 
-def prepare(method: Method, device: torch.device, compile: bool | str) -> None:
-    """Memory layout and compilation, both in place: names and tensors stay, so that checkpoints and teachers fit.
+def prepare(method: Method, device: torch.device, compile: bool | str, recompute: bool = False) -> None:
+    """Memory layout, recomputation and compilation, in place: names and tensors stay: checkpoints and teachers fit.
 
     Args:
         compile: ``graphs``: the launches of the compiled networks are replayed too, on a GPU.
+        recompute: ``trainer.activation_checkpointing``.
+
+    Raises:
+        ConfigError: If there are no blocks whose activations could be computed again.
     """
     channels_last(method, device)
+    if recompute:
+        recompute_blocks(method.backbone)
     if compile:
         # For the sizes of the training batches alone: with sizes left open inductor took over ten minutes for MoCo's
         # grouped batch norm. What evaluates networks switches the compiler off, for its batches have other sizes.
@@ -165,7 +172,8 @@ def _fit(
     callbacks.append(_checkpoints(cfg, run_dir, build.run_record(cfg, record, data.info)))
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
     trainer = make_trainer(callbacks, loggers, run_dir, meeting, **options)
-    prepare(method, trainer.strategy.root_device, cfg.trainer.compile)
+    recompute = bool(cfg.trainer.get("activation_checkpointing"))
+    prepare(method, trainer.strategy.root_device, cfg.trainer.compile, recompute)
     data.run_dir = run_dir
     if cfg.resume is not None:
         _cut_metrics(cfg.resume, loggers)
@@ -174,6 +182,7 @@ def _fit(
     try:
         with nullcontext() if meeting is None else meeting.group(trainer.strategy.root_device, patience):
             trainer.fit(method, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
+            method = _for_reports(cfg, method, data)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ConfigError(
@@ -185,6 +194,19 @@ def _fit(
         for number, handler in held.items():  # those of the training would only note a signal
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
     return Trained(method, data, loggers, trainer.strategy.root_device, time.perf_counter() - began)
+
+
+def _for_reports(cfg: DictConfig, method: Method, data: Any) -> Method:
+    """A method that a single process can run: parameters that were split are put together, on the main one."""
+    if not sharding.is_sharded(method):
+        return method
+    state = sharding.whole_state(method)
+    if not distributed.is_main():
+        return method
+    whole = build.build_method(cfg, data.info).to(method.dtype)
+    whole.load_state_dict(state)
+    whole.metrics = method.metrics
+    return whole
 
 
 def _checkpoints(cfg: DictConfig, run_dir: Path, record: dict[str, Any]) -> RunCheckpoint:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import is_main
 from ssl_zoo.features import extract
+from ssl_zoo.sharding import gathered
 
 # (global step, features, labels) of the latest validation pass of a method, so that two observers pay for one.
 _VALIDATION: WeakKeyDictionary[nn.Module, tuple[int, Tensor, Tensor]] = WeakKeyDictionary()
@@ -32,7 +33,7 @@ def observing(module: nn.Module, device: torch.device | None = None) -> Iterator
     modes = [(part, part.training) for part in module.modules()]
     cuda = [device] if device is not None and device.type == "cuda" else []
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=cuda), torch.no_grad():
+    with gathered(module), torch.random.fork_rng(devices=cuda), torch.no_grad():
         try:
             for part, _ in modes:
                 part.training = False

@@ -7,6 +7,8 @@ from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import DoublePrecision
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
@@ -24,6 +26,7 @@ from ssl_zoo.optim.lengths import total_steps
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress
 from ssl_zoo.seeding import seed_generators
+from ssl_zoo.sharding import gathered, shard
 
 Compared = Literal["batch", "process"]
 
@@ -45,6 +48,7 @@ class Method(Float32State, pl.LightningModule):
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
     begins: tuple[str, ...] = ()  # settings that say from which epoch on a part of the method works
+    unsplittable: str | None = None  # why FSDP cannot hold its parameters in pieces, in words; None: it can
     rows_of_samples: bool = False  # the state has a row for each training sample, which no other data may take over
     # Whose samples the loss compares with one another, of which a batch of one has none: of a micro-batch over all
     # devices, or of a process.
@@ -122,9 +126,13 @@ class Method(Float32State, pl.LightningModule):
 
     def configure_model(self) -> None:
         """Before every fit: the layout decides in which order numbers are summed, whoever has made the trainer."""
-        channels_last(self, self.trainer.strategy.root_device)
-        if self.trainer.precision == "64-true":
-            self.double()  # Lightning does so after it has read a checkpoint into the weights, which would round it
+        strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
+        if isinstance(precision, DoublePrecision):
+            precision.convert_module(self)  # later, as Lightning does, a checkpoint's weights would have been rounded
+        if isinstance(strategy, ModelParallelStrategy):
+            shard(self, strategy.device_mesh["data_parallel"])
+        else:
+            channels_last(self, strategy.root_device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Bind anew for every fit: the trainer knows the data and the precision, whoever has made it."""
@@ -229,4 +237,7 @@ class Method(Float32State, pl.LightningModule):
             ``[samples, ...]`` ordered by index, on the CPU, the same on every rank.
         """
         loader = self.trainer.datamodule.train_eval_loader()  # type: ignore[attr-defined]
-        return extract(module, loader, self.device, lambda view: promoted(module(view.to(self.dtype))), dtype).features
+        with gathered(self):
+            return extract(
+                module, loader, self.device, lambda view: promoted(module(view.to(self.dtype))), dtype
+            ).features

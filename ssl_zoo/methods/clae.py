@@ -65,6 +65,7 @@ class CLAE(Method):
     """
 
     compares = "batch"
+    unsplittable = "takes a gradient inside of its step (the attack), behind which FSDP takes the parameters apart"
 
     def __init__(
         self,

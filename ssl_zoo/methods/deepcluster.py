@@ -23,6 +23,7 @@ from ssl_zoo.modules.power_iteration import power_iteration_clusters
 from ssl_zoo.modules.reassignment import Reassignment, shuffled_groups
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Rate, Size
+from ssl_zoo.shards import assign
 
 CLUSTERINGS = ("kmeans", "pic")
 SAMPLINGS = ("uniform", "authors", None)
@@ -112,5 +113,5 @@ class DeepCluster(Method):
         else:
             found = torch.from_numpy(broadcast_object(power_iteration_clusters(x) if is_main() else None))
         self.assigned.replace(found)
-        self.top.weight.copy_(0.01 * draw.normal("top", *self.top.weight.shape))
+        assign(self.top.weight, 0.01 * draw.normal("top", *self.top.weight.shape))
         self.top.bias.zero_()

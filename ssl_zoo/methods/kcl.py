@@ -18,6 +18,7 @@ from ssl_zoo.modules.label_queue import LabelQueue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
 from ssl_zoo.ranges import Positive, Share, Size
+from ssl_zoo.sharding import gathered
 
 
 class KCL(Method):
@@ -73,10 +74,11 @@ class KCL(Method):
             return  # a resumed run has its queue
         data, strategy = self.trainer.datamodule, self.trainer.strategy  # type: ignore[attr-defined]
         # Epoch -1, as the authors number it: the order and the views of no epoch of the training.
-        for raw in data.train_dataloader().peek(-1, self.queue.size // self.data_info.batch_size):
-            batch = strategy.batch_to_device(raw)
-            self.push(self.keys(batch), batch)
-            self.queue.commit()
+        with gathered(self):
+            for raw in data.train_dataloader().peek(-1, self.queue.size // self.data_info.batch_size):
+                batch = strategy.batch_to_device(raw)
+                self.push(self.keys(batch), batch)
+                self.queue.commit()
 
     def before_step(self) -> None:
         self.teacher.update(self.student, value(self.momentum, self.progress))

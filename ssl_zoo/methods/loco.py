@@ -39,6 +39,7 @@ class LoCo(Method):
     """
 
     compares = "batch"
+    unsplittable = "takes the gradients of its units inside of its step, behind which FSDP takes the parameters apart"
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from ssl_zoo.modules.queue import Queue
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
 from ssl_zoo.ranges import Positive, Share, Size
+from ssl_zoo.shards import assign
 
 
 class MiCE(Method):
@@ -101,4 +102,4 @@ class MiCE(Method):
     def replace_prototypes(self) -> None:
         """The analytic M-step (eq. 13), once the epoch's samples are summed."""
         if self.centres.added:
-            self.prototypes.copy_(self.centres.take())
+            assign(self.prototypes, self.centres.take())

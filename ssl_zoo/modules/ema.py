@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.modules.float32 import HALF
+from ssl_zoo.shards import own
 
 # Parameters that stay in a core's cache are passed over twice, which rounds as ``m * t + (1 - m) * s`` of the authors
 # does. More of them are moved once, at the memory's speed (ResNet-50, two cores: 5.0 ms against 8.1); the last bit of
@@ -100,8 +101,8 @@ class EMA(nn.Module):
             if value.dtype in HALF and name not in self._masters:  # the copy alone was cast
                 self._masters[name] = value.float()
         held = {name: self._masters.get(name, value) for name, value in old.items()}
-        teacher: list[Tensor] = list(held.values())
-        source: list[Tensor] = [new[name].to(value.dtype) for name, value in held.items()]
+        teacher, followed = own(held.values()), own(new[name] for name in held)
+        source = [value.to(mean.dtype) for value, mean in zip(followed, teacher, strict=True)]
         if sum(map(Tensor.numel, teacher)) <= IN_CACHE:
             torch._foreach_mul_(teacher, momentum)
             torch._foreach_add_(teacher, torch._foreach_mul(source, 1.0 - momentum))  # alpha would round once

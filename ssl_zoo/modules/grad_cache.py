@@ -48,7 +48,7 @@ def in_chunks(
         split = views.chunk(chunks)
     else:
         split = zip(*(view.chunk(chunks) for view in views), strict=True)
-    norms = _Norms(module)
+    norms = Norms(module)
     parts = []
     for piece in split:
         if torch.is_grad_enabled():
@@ -60,7 +60,7 @@ def in_chunks(
     return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 
 
-class _Norms:
+class Norms:
     """Running statistics of batch norms, which a batch in chunks must move as the whole batch would: once, to the mean.
 
     Every chunk runs on copies of them.
@@ -75,13 +75,14 @@ class _Norms:
     @contextmanager
     def forgetting(self) -> Iterator[None]:
         """Around the repetition of a forward pass, which comes with the backward pass: nothing is around it then."""
-        for norm, buffers in zip(self.norms, self.held, strict=True):
+        before = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]  # another repetition's, inside of one
+        for norm, buffers in zip(self.norms, before, strict=True):
             norm._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
         try:
             with restored(self.layout):
                 yield
         finally:
-            for norm, buffers in zip(self.norms, self.held, strict=True):
+            for norm, buffers in zip(self.norms, before, strict=True):
                 norm._buffers.update(buffers)
 
     @contextmanager

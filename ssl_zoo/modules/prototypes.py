@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.losses.precision import full_precision, promoted
+from ssl_zoo.shards import own
 
 
 class Prototypes(nn.Linear):
@@ -27,7 +28,8 @@ class Prototypes(nn.Linear):
     @torch.no_grad()
     def normalize_(self) -> None:
         """Put every prototype back on the unit sphere, in place: before each forward (main_swav.py, ``train``)."""
-        self.weight.copy_(F.normalize(promoted(self.weight), dim=1))
+        (rows,) = own([self.weight])
+        rows.copy_(F.normalize(promoted(rows), dim=1))
 
 
 @full_precision

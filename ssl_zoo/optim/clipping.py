@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from ssl_zoo.shards import is_shard, norms, own
+
 # What the names of parameters that share a norm have in common.
 _SHARED: dict[str, Callable[[str], str]] = {
     "global": lambda name: "",
@@ -40,7 +42,11 @@ class Clip:
         for name, p in named:
             if p.grad is not None and self.takes(name):
                 groups.setdefault(_SHARED[self.mode](name), []).append(p)
-        for group in groups.values():
+        members = list(groups.values())
+        if any(is_shard(p) for group in members for p in group):
+            _clip_shards(members, self.value)
+            return
+        for group in members:
             torch.nn.utils.clip_grad_norm_(group, self.value)
 
     def takes(self, name: str) -> bool:
@@ -58,3 +64,12 @@ class Clip:
             return f"trainer.clip.match={self.match!r} is no regular expression: {error}"
         parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
         return f"trainer.clip.match={self.match!r} matches none of {len(names)} trained parameters, those of: {parts}"
+
+
+def _clip_shards(groups: list[list[nn.Parameter]], value: float) -> None:
+    """``torch.nn.utils.clip_grad_norm_`` of each group, by the norms of whole gradients: one collective for all."""
+    gradients = [[p.grad for p in group if p.grad is not None] for group in groups]
+    lengths = norms([gradient for group in gradients for gradient in group]).split([len(group) for group in gradients])
+    for group, length in zip(gradients, lengths, strict=True):
+        scale = (value / (torch.linalg.vector_norm(length) + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(own(group), scale)

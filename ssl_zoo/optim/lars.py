@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ssl_zoo.errors import require
+from ssl_zoo.shards import own, whole_norms
 
 BUFFERS = ("scaled", "step", "raw")
 
@@ -114,23 +115,27 @@ def _evaluate(closure: Callable[[], Any] | None) -> Any:
 
 
 def _tensors(group: dict[str, Any], state: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Parameters of a group that have a gradient, the gradients, and their momentum buffers (0 at first)."""
+    """Parameters of a group that have a gradient, the gradients, and their momentum buffers (0 at first).
+
+    Of parameters that are split over processes (FSDP) this process's rows of all three.
+    """
     params = [p for p in group["params"] if p.grad is not None]
     for p in params:
         if "momentum_buffer" not in state[p]:
             state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return params, [p.grad for p in params], [state[p]["momentum_buffer"] for p in params]
+    return own(params), own(p.grad for p in params), own(state[p]["momentum_buffer"] for p in params)
 
 
-def _norms(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(list(torch._foreach_norm(tensors)))
+def _norms(tensors: list[Tensor], group: dict[str, Any]) -> Tensor:
+    """Of whole tensors, whatever of them is here."""
+    return whole_norms(torch.stack(list(torch._foreach_norm(tensors))), group["params"])
 
 
 def _times_trust(params: list[Tensor], d: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
     """``t d`` per tensor; on the device, so that no step waits for the host."""
     if not group["adapt"]:
         return d
-    w, norm = _norms(params), _norms(d)
+    w, norm = _norms(params, group), _norms(d, group)
     trust = torch.where((w > 0) & (norm > 0), group["trust"] * w / norm, torch.ones_like(w))
     return list(torch._foreach_mul(d, list(trust.unbind())))
 
@@ -175,7 +180,7 @@ def _larc_direction(params: list[Tensor], grads: list[Tensor], group: dict[str, 
     decay = group["weight_decay"]
     if not group["adapt"]:
         return list(torch._foreach_add(grads, params, alpha=decay))
-    w, g = _norms(params), _norms(grads)
+    w, g = _norms(params, group), _norms(grads, group)
     trust = group["trust"] * w / (g + decay * w + group["eps"])
     if group["clip"]:
         # A rate of 0 (the first step of a warm-up) moves nothing whatever the ratio is.

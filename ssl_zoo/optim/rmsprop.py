@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from ssl_zoo.shards import own
+
 
 class RMSProp(Optimizer):
     """``tf.train.RMSPropOptimizer``, with which EfficientNets are trained (utils.py of google-research/noisystudent).
@@ -57,8 +59,10 @@ class RMSProp(Optimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p].update(squares=torch.ones_like(p), momentum_buffer=torch.zeros_like(p))
-        squares, buffers = ([self.state[p][key] for p in params] for key in ("squares", "momentum_buffer"))
-        d = torch._foreach_add([p.grad for p in params], params, alpha=group["weight_decay"])
+        squares, buffers = (own(self.state[p][key] for p in params) for key in ("squares", "momentum_buffer"))
+        gradients: list[Any] = [p.grad for p in params]
+        params = own(params)
+        d = torch._foreach_add(own(gradients), params, alpha=group["weight_decay"])
         torch._foreach_mul_(squares, group["alpha"])
         torch._foreach_addcmul_(squares, d, d, value=1 - group["alpha"])
         root = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -249,3 +250,32 @@ def test_every_optimizer_file_builds_and_steps(name):
     constant = isinstance(lr, float) or getattr(lr, "end", None) == lr.highest()
     highest = bound.table(progress)[0].highest_lr
     assert bound.lr(progress) == highest if constant else 0 < bound.lr(progress) < highest
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, SGD])
+def test_moments_that_lie_otherwise_in_memory_than_their_parameter_stay_its_own(optimizer):
+    """A fused step takes numbers as they lie: those of a contiguous checkpoint went to other weights."""
+
+    def bound_and_gradient(layout):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(3, 4, 3).to(memory_format=layout)
+        layer.weight.grad = torch.randn(4, 3, 3, 3).contiguous(memory_format=layout)
+        layer.bias.grad = torch.randn(4)
+        recipe = OptimizerRecipe(partial(optimizer, lr=0.1), {"lr": 0.1}, lr_scale="absolute")
+        return layer, recipe.bind(layer.named_parameters(), 8)
+
+    first, rows = bound_and_gradient(torch.contiguous_format)
+    second, last = bound_and_gradient(torch.channels_last)
+    rows.optimizer.step()
+    second.load_state_dict(first.state_dict())
+    last.optimizer.load_state_dict(deepcopy(rows.optimizer.state_dict()))
+    for bound in (rows, last):
+        bound.optimizer.step()
+    torch.testing.assert_close(second.weight, first.weight, rtol=1e-6, atol=1e-7)
+
+
+def test_a_loaded_state_does_not_choose_the_kernels():
+    one, other = (bind(optimizer=partial(torch.optim.Adam, fused=fused)) for fused in (True, False))
+    other.optimizer.load_state_dict(one.optimizer.state_dict())
+    other.apply(START)
+    assert [group["fused"] for group in other.optimizer.param_groups] == [False]
