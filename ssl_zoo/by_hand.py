@@ -33,7 +33,7 @@ def train(argv: Sequence[str]) -> int | None:
     everywhere = {
         "MASTER_PORT": os.environ.get("MASTER_PORT", str(PORT)), "WORLD_SIZE": str(nodes * devices), "NODE_RANK": node,
     }  # fmt: skip
-    command = [sys.executable, "-m", "ssl_zoo.worker", "--train", *argv]
+    command = [sys.executable, "-m", "ssl_zoo.typed_rank", *argv]
     return launch.start(command, devices, int(node) * devices, everywhere, cfg.trainer.accelerator)
 
 

@@ -284,14 +284,10 @@ def word(cfg: DictConfig, folder: Path, record: runs.Record) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """One rank of those that :mod:`ssl_zoo.launch` starts: ``RUN_DIR``, or ``--train`` and the words of a command."""
-    first, *more = argv if argv is not None else sys.argv[1:]
+    """One rank of those that :mod:`ssl_zoo.launch` starts."""
+    (folder,) = argv if argv is not None else sys.argv[1:]
     machine.die_with_parent()
-    if first == "--train":
-        from ssl_zoo import cli
-
-        return cli.train(more)
-    run_dir = Path(first)
+    run_dir = Path(folder)
     cfg = OmegaConf.load(run_dir / runs.CONFIG)
     found = ranks.of_variables(os.environ)
     assert isinstance(cfg, DictConfig) and found is not None

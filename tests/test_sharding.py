@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,8 @@ from torch import Tensor
 from ssl_zoo import build, config, sharding, worker
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.ranks import Ranks
+from ssl_zoo.rendezvous import Meeting, Present
 from ssl_zoo.shards import is_shard
 from ssl_zoo.signatures import locate
 from ssl_zoo.trainer import make_trainer
@@ -43,16 +42,10 @@ class Keep(Checkpoint):
             trainer.save_checkpoint(self.folder / f"{self.name}-{trainer.global_step}.ckpt")
 
 
-@contextmanager
-def started() -> Iterator[None]:
-    """As a process that a launcher has started."""
-    told = {"LOCAL_RANK": str(rank()), "NODE_RANK": "0", "WORLD_SIZE": str(world_size())}
-    os.environ.update(told)
-    try:
-        yield
-    finally:
-        for name in told:
-            os.environ.pop(name, None)
+def meeting() -> Meeting:
+    """Of the processes of the pool, whose group is open."""
+    found = Ranks(rank(), world_size(), rank(), "0", "127.0.0.1", 0, "the pool")
+    return Meeting(found, None, [Present("here", "0", i) for i in range(world_size())])
 
 
 def fit(
@@ -64,10 +57,9 @@ def fit(
     method, data = worker.build_run(cfg)
     chosen: dict[str, Any] = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "precision": "64-true"}
     chosen |= {"max_steps": STEPS, "max_epochs": -1, **options}
-    trainer = make_trainer([Keep(folder, label)], [], folder, **chosen)
+    trainer = make_trainer([Keep(folder, label)], [], folder, meeting(), **chosen)
     worker.prepare(method, trainer.strategy.root_device, False)
-    with started():
-        trainer.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
+    trainer.fit(method, datamodule=data, ckpt_path=resume, weights_only=True)
     return method
 
 
