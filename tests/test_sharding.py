@@ -19,7 +19,7 @@ from ssl_zoo.rendezvous import Meeting, Present
 from ssl_zoo.shards import is_shard
 from ssl_zoo.signatures import locate
 from ssl_zoo.trainer import make_trainer
-from tests.helpers import METHODS, SIZE, TINY, method_file, tiny_config, tiny_method
+from tests.helpers import METHODS, SIZE, TINY, tiny_config, tiny_method
 from tests.pool import GlooPool
 
 STEPS, HALF = 5, 3
@@ -161,7 +161,7 @@ def test_processes_look_at_the_whole_network_without_waiting_for_one_another(poo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*METHODS} - {*FOUR}))
 def test_every_method_equals_ddp_or_says_why_not(name: str, pool: GlooPool, tmp_path: Path) -> None:
-    method = locate(method_file(name)["_target_"])
+    method = locate(config.load([f"method={name}", *TINY]).method._target_)
     if method.unsplittable is not None:
         cfg = config.load([f"method={name}", *TINY, "trainer=fsdp"])
         with pytest.raises(ConfigError, match=f"trainer.strategy=fsdp: {method.__name__} .*; use trainer=ddp"):
