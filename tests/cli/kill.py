@@ -23,6 +23,19 @@ class Kill(pl.Callback):
             os.kill(os.getpid(), self.signal)
 
 
+class KillOnce(Kill):
+    """The same, unless the file ``marker`` says that it has been done."""
+
+    def __init__(self, step: int, marker: str, signal_name: str = "SIGKILL") -> None:
+        super().__init__(step, signal_name)
+        self.marker = Path(marker)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *rest: Any) -> None:
+        if trainer.global_step == self.step and not self.marker.exists():
+            self.marker.touch()
+            super().on_train_batch_end(trainer, *rest)
+
+
 class KillInEvaluation(pl.Callback):
     """SIGTERM after step ``step``, the last one of an epoch; then SIGKILL before the epoch has been evaluated."""
 

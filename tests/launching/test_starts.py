@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.launching.starts import STARTS, alone, torchrun
+from tests.launching.starts import STARTS, TORCHRUN, TRAIN, alone, free_port, together, torchrun
 
 WORDS = [
     "data=synthetic", "data.source.samples=40", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
@@ -101,3 +101,16 @@ def test_several_nodes_that_nobody_has_named_are_refused(tmp_path: Path) -> None
               "torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d")  # fmt: skip
     assert wanted in done.stderr, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torchrun_starts_again_goes_on(tmp_path: Path, of_one: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Without ``resume``, and in the one folder, whose name is the time of a start."""
+    given = [word for word in words("simclr") if not word.startswith("hydra.run.dir")]
+    kill = f"+callbacks.kill={{_target_: tests.cli.kill.KillOnce, step: 12, marker: {tmp_path / 'killed'}}}"
+    agent = [*TORCHRUN, "--nproc_per_node=2", "--max-restarts=1", f"--master-port={free_port()}", TRAIN, *given, kill]
+    (done,) = together([(agent, tmp_path, {})])
+    assert done.returncode == 0 and (tmp_path / "killed").exists(), done.stderr
+    (run,) = (tmp_path / "outputs/simclr/synthetic").iterdir()
+    assert "this job was started again (torchrun " in done.stdout and "from step 10" in done.stdout, done.stdout
+    assert_close(run, of_one["simclr"])
+    assert [piece["step"] for piece in json.loads((run / "run.json").read_text())["pieces"]] == [0, 10]
