@@ -63,7 +63,7 @@ def test_shuffled_values_are_the_same_values() -> None:
     ("seed=interval(0.1,1)", SEARCHED),
     ("seed=tag(log,interval(1,2))", SEARCHED),
     ("seed=glob(*)", "glob() chooses among the files of a group, and seed is none"),
-    ("trainer=glob(x*)", "no trainer has such a name; there are: auto, cpu, ddp, gpu"),
+    ("trainer=glob(x*)", "no trainer has such a name; there are: auto, cpu, ddp, fsdp, gpu"),
     ("seed=range(3,1)", "there is no value in it"),
     ("seed=range(1,3,0)", "a step of 0 never arrives"),
     ("seed=range(0,1000000)", "1000000 values, more than 100000; give a larger step"),
