@@ -144,11 +144,14 @@ class Meeting:
 
     def _absent(self) -> str | None:
         """Who does not say within some seconds that a collective has failed; None: all do."""
+        left = [f"failed/{rank}" for rank in range(self.ranks.world)]
+        end = time.monotonic() + FAREWELL
         try:
             self.store.set(f"failed/{self.ranks.rank}", "")
-            left = _waited(self.store, [f"failed/{rank}" for rank in range(self.ranks.world)], FAREWELL)
-        except RuntimeError:  # the store was rank 0's
-            return self._name(0)
+            while left and time.monotonic() < end:
+                left = _waited(self.store, left, STEP)
+        except RuntimeError:  # the store was rank 0's, which has gone; what it had said before still counts
+            left = left[:1] if left[0] == "failed/0" else left
         return ", ".join(self._name(_rank(key)) for key in left) or None
 
     def _name(self, rank: int) -> str:

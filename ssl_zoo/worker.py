@@ -67,6 +67,7 @@ def _quiet() -> None:
         ".*in eval mode at the start of training.*",  # frozen teachers are meant to be
         ".*isinstance.treespec.*",
         ".*LeafSpec.*",
+        ".*`srun` command is available.*",  # a training needs no srun, inside of a job neither
         ".*`broadcast_buffers` is deprecated.*",  # ranks are built alike: there is nothing to broadcast
     ):
         warnings.filterwarnings("ignore", message=text)
