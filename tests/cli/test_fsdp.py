@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cli.commands import kill_at, run, train
+from tests.cli.commands import TINY, kill_at, run, train
 
 TWO = ["trainer.devices=2", "trainer.accelerator=cpu"]
 WORDS = ["data.workers=0", "report=true", "few_labels=null", "hydra.run.dir=RUN", "trainer.precision=64-true"]
@@ -29,7 +29,8 @@ def test_a_run_is_ddps_with_its_observers_and_goes_on_under_ddp(tmp_path: Path) 
     for name in ("ddp", "fsdp"):
         done = train(*WORDS, f"trainer={name}", *TWO, cwd=folders[name])
         assert done.code == 0, done.err
-    first = train(*WORDS, "trainer=fsdp", *TWO, kill_at(7, "SIGTERM"), cwd=folders["both"])
+    stopped = [*WORDS, "trainer=fsdp", *TWO, kill_at(7, "SIGTERM")]
+    first = run("train", *TINY, *stopped, cwd=folders["both"], PYTHONPATH=str(Path(__file__).parents[2]))
     assert first.code == 143, first.err
     rest = train(*WORDS, "trainer=ddp", *TWO, "resume=auto", cwd=folders["both"])
     assert rest.code == 0, rest.err
