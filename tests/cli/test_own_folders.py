@@ -93,7 +93,7 @@ FOLDERS = {
     ),
     "20 folders of 3": Folder(
         twenty_threes,
-        "training set: 60 images in 20 classes; no validation set",
+        "training set: all of tree/ (60 images in 20 classes); no validation set",
         words=("data.batch_size=32",),
     ),
     "a table": Folder(table, "training set: 24 rows of list.csv in 2 classes; validation set: 12 rows (val)"),
