@@ -159,7 +159,9 @@ def start(command: list[str], devices: int, first: int, meet: dict[str, str], ac
     Returns:
         The exit status.
     """
-    environment = {**os.environ, **meet}
+    # What another launcher has said is not of these ranks.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PL_", "TORCHELASTIC"))}
+    environment |= meet
     if "OMP_NUM_THREADS" not in environment and accelerator == "cpu":
         environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // devices, 1))
     # In a session of their own: Ctrl-C reaches this process alone, which passes it on once.

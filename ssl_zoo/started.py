@@ -36,7 +36,8 @@ def run(
     try:
         meeting = rendezvous.meet(found, _patience(argv))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if found.local_rank == 0:  # once for each node
+            print(f"error: {error}", file=sys.stderr)
         return 1
     return _lead(meeting, argv, command) if meeting.is_main else _follow(meeting, follow)
 

@@ -111,7 +111,11 @@ def main(argv: list[str] | None = None) -> int:
     machine.die_with_parent()
     cfg, found = OmegaConf.load(file), ranks.of_variables(os.environ)
     assert isinstance(cfg, DictConfig) and found is not None
-    return as_rank(cfg, rendezvous.meet(found, PATIENCE))
+    try:
+        return as_rank(cfg, rendezvous.meet(found, PATIENCE))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from ssl_zoo.modules.memory_bank import BankType
 from ssl_zoo.modules.prototypes import Prototypes
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
-from ssl_zoo.shards import assign
 
 SCOPES, NONE = ("global", "rank"), -100  # NONE: label of a sample that the last epoch did not see
 
@@ -117,5 +116,5 @@ class DeepClusterV2(Method):
             z = self.memory.rows(h, index)                                           # [M, D]
             start = z[draw.permutation(len(z), h)[: prototypes.out_features].to(z.device)]
             centroids, self.assignments[h, index] = spherical_kmeans(z, start, self.iterations)
-            assign(prototypes.weight, centroids)
+            prototypes.replace(centroids)
         self.memory.forget()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.losses.precision import full_precision, promoted
-from ssl_zoo.shards import own
+from ssl_zoo.shards import assign, own
 
 
 class Prototypes(nn.Linear):
@@ -30,6 +30,10 @@ class Prototypes(nn.Linear):
         """Put every prototype back on the unit sphere, in place: before each forward (main_swav.py, ``train``)."""
         (rows,) = own([self.weight])
         rows.copy_(F.normalize(promoted(rows), dim=1))
+
+    def replace(self, rows: Tensor) -> None:
+        """Put other vectors in their place: ``rows`` ``[count, in_features]``, the same on every process."""
+        assign(self.weight, rows)
 
 
 @full_precision
