@@ -36,8 +36,7 @@ def run(
     try:
         meeting = rendezvous.meet(found, _patience(argv))
     except ConfigError as error:
-        if found.local_rank == 0:  # once for each node
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)  # each: nobody knows who else can
         return 1
     return _lead(meeting, argv, command) if meeting.is_main else _follow(meeting, follow)
 
