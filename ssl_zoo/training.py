@@ -19,12 +19,7 @@ from ssl_zoo.config import plain
 from ssl_zoo.lock import Busy, check_free
 from ssl_zoo.rendezvous import Meeting
 from ssl_zoo.report import finish, start
-
-# Settings that may be paths; they are meant from where the command was typed (hydra.job.chdir moves the process).
-PATHS = (
-    "data.root", "data.pseudo_labels", "data.source.cache", "data.source.table", "method.teacher.checkpoint",
-    "backbone.weights", "resume",
-)  # fmt: skip
+from ssl_zoo.typed_paths import seen_from
 
 
 class Outcome(NamedTuple):
@@ -45,7 +40,8 @@ def train(cfg: DictConfig, meeting: Meeting | None = None) -> Outcome:
     cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
     if meeting is not None:
         started.fit(cfg, meeting)
-    _from_where_it_was_typed(cfg, Path(runtime.cwd))
+    if Path.cwd() != Path(runtime.cwd):  # hydra.job.chdir moves the process
+        seen_from(Path(runtime.cwd), cfg)
     folder = Path(runtime.output_dir)
     made = not any(folder.iterdir())
     with ExitStack() as stack:
@@ -124,23 +120,6 @@ def _reported(cfg: DictConfig, chosen: resume.Chosen) -> Outcome:
     if numbers is None or numbers.get("report") == finish.PENDING:
         numbers = _report(cfg, chosen.folder, None)
     return Outcome(0, sweeps.objective_of(numbers, cfg.objective))
-
-
-def _from_where_it_was_typed(cfg: DictConfig, home: Path) -> None:
-    if Path.cwd() == home:
-        return
-    for path in PATHS:
-        value = OmegaConf.select(cfg, path)
-        if OmegaConf.is_list(value):
-            OmegaConf.update(cfg, path, [_from(home, one) for one in value])
-        elif value is not None:
-            OmegaConf.update(cfg, path, _from(home, value))
-
-
-def _from(home: Path, value: Any) -> Any:
-    """A path that is there, seen from ``home``; anything else as it is."""
-    path = home / os.path.expanduser(value) if isinstance(value, str) else home
-    return str(path) if isinstance(value, str) and path.exists() else value
 
 
 def _earlier(folder: Path) -> list[Path]:

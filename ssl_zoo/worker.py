@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,7 @@ from ssl_zoo.modules.memory_layout import channels_last
 from ssl_zoo.modules.recompute import recompute_blocks
 from ssl_zoo.rendezvous import Meeting
 from ssl_zoo.trainer import devices_of, make_trainer, precision_of
+from ssl_zoo.typed_paths import seen_from
 
 if TYPE_CHECKING:
     from ssl_zoo.methods.base import Method
@@ -280,7 +282,9 @@ def follow(meeting: Meeting) -> int:
 
 
 def word(cfg: DictConfig, folder: Path, record: runs.Record) -> dict[str, Any]:
-    """What rank 0 says of a run, in plain containers."""
+    """What rank 0 says of a run, in plain containers; its paths hold wherever the others were started."""
+    cfg = deepcopy(cfg)
+    seen_from(Path.cwd(), cfg)
     return {"config": OmegaConf.to_yaml(cfg), "folder": str(folder.absolute()), "record": asdict(record)}
 
 

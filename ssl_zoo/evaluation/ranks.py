@@ -20,8 +20,7 @@ from ssl_zoo.evaluation.run import check, run
 from ssl_zoo.ranges import Size
 from ssl_zoo.rendezvous import HANGS, PATIENCE, Meeting
 from ssl_zoo.signatures import describe, fits
-
-PATHS = ("checkpoint", "data.root")  # meant from where the command was typed
+from ssl_zoo.typed_paths import seen_from
 
 
 def evaluate(cfg: DictConfig, meeting: Meeting | None = None) -> int:
@@ -82,10 +81,7 @@ def _fit(cfg: DictConfig, meeting: Meeting) -> None:
             f"devices={cfg.devices}: {meeting.ranks.by} has started {world} processes; leave devices out, or start as "
             "many"
         )
-    for key in PATHS:
-        value = OmegaConf.select(cfg, key)
-        if isinstance(value, str) and Path(value).exists():
-            OmegaConf.update(cfg, key, str(Path(value).absolute()))
+    seen_from(Path.cwd(), cfg)
 
 
 def _on_gpu(cfg: DictConfig) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from tests.cli.test_run_folders import pictures
 from tests.launching.starts import STARTS, TORCHRUN, TRAIN, alone, free_port, together, torchrun
 
 WORDS = [
@@ -114,3 +117,19 @@ def test_what_torchrun_starts_again_goes_on(tmp_path: Path, of_one: dict[str, di
     assert "this job was started again (torchrun " in done.stdout and "from step 10" in done.stdout, done.stdout
     assert_close(run, of_one["simclr"])
     assert [piece["step"] for piece in json.loads((run / "run.json").read_text())["pieces"]] == [0, 10]
+
+
+def test_a_relative_path_is_meant_from_where_rank_0_was_typed(tmp_path: Path) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for i, name in enumerate(("cat", "dog")):
+        pictures(here / "tree" / name, seed=i, count=16)
+    own = ("data=synthetic", "data.source")
+    given = [word for word in words("simclr") if not word.startswith(own)]
+    given += ["data=folder", "data.root=tree", "data.source.cache=false", "trainer.max_epochs=1"]
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    command = [sys.executable, TRAIN, *given]
+    places = [(here, "0"), (elsewhere, "1")]
+    done = together([(command, place, {**meet, "RANK": i, "LOCAL_RANK": i}) for place, i in places])
+    assert [one.returncode for one in done] == [0, 0], [one.stderr for one in done]
+    assert OmegaConf.load(here / "run/config.yaml").data.root == "tree" and list(elsewhere.iterdir()) == []
