@@ -121,7 +121,7 @@ SCRIPT = """
             meeting.hear()
         with meeting.group(torch.device("cpu"), 3.0):
             for step in range(3):
-                x = torch.ones(1 << 19)  # beyond what goes through sockets of our own
+                x = torch.ones(1 << 19)
                 if step == 1 and rank == 1:
                     os._exit(3) if ends == "dies" else time.sleep(60) if ends == "hangs" else None
                 all_reduce_sum_(x)

@@ -13,7 +13,7 @@ from ssl_zoo.doctor.findings import Finding, amount, fault, short
 
 SMALL, LARGE = 1 << 10, 1 << 24  # float32 numbers: 4 kB for the delay, 64 MB for the speed
 SLOW_NETWORK = 1e9  # bytes a second between GPUs of several hosts, below which something is set up wrong
-SHAPES = ((3, 4), (256, 1024))  # rows of a process and their width: 96 B, and 2 MiB that travel another way
+SHAPES = ((3, 4), (256, 1024))  # rows of a process and their width: 96 B, and 2 MiB
 TOLERANCE = 1e-10  # of gradients in float64, relative to the largest
 
 
