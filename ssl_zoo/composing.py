@@ -62,8 +62,16 @@ class Composer:
     def __init__(self, loader: Any, name: str) -> None:
         self.loader = loader
         self.name = name
-        self.groups = loader.list_groups("")
+        self._listed: dict[tuple[str, ObjectType], list[str]] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self.groups = self._list("", ObjectType.GROUP)
+
+    def _list(self, group: str, kind: ObjectType) -> list[str]:
+        """The files or the folders of a group. The loader's own list copies all it knows each time, for 20 ms."""
+        if (group, kind) not in self._listed:
+            holding = [source for source in self.loader.get_sources() if source.is_group(group)]
+            self._listed[group, kind] = sorted({name for source in holding for name in source.list(group, kind)})
+        return self._listed[group, kind]
 
     def is_choice(self, override: Override) -> bool:
         """Whether an override chooses a file, or is Hydra's own, rather than setting a value."""
@@ -87,7 +95,7 @@ class Composer:
     def folders(self, group: str) -> list[str]:
         """The choices of a group that have a file for each scale."""
         files = self._files(group)
-        return [name for name in self.loader.list_groups(group) if name not in files]
+        return [name for name in self._list(group, ObjectType.GROUP) if name not in files]
 
     def load(self, argv: Sequence[str]) -> DictConfig:
         """The configuration of one job; a :class:`ConfigError` lists every wrong name at once."""
@@ -106,14 +114,14 @@ class Composer:
             problems += [problem] if problem else []
             choices += [] if problem else [self._at_scale(raw)]
         base = self._base(choices)
-        problems += [p for o, _ in values if (p := _key_problem(self.loader, base, o))]
+        problems += [p for o, _ in values if (p := _key_problem(self.groups, base, o))]
         if problems:
             raise ConfigError("\n".join(problems))
         applied = _applied(base, [override for override, _ in values])
         return _compose(self.name, choices + [raw for _, raw in values]) if applied is None else applied
 
     def _files(self, group: str) -> list[str]:
-        return list(self.loader.get_group_options(group, ObjectType.CONFIG))
+        return self._list(group, ObjectType.CONFIG)
 
     def names(self, group: str) -> list[str]:
         """What ``group=`` may be: its files, and its folders that have a file for each scale."""
@@ -187,7 +195,7 @@ def told(error: Exception) -> str:
     return " ".join(lines) or type(error).__name__
 
 
-def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | None:
+def _key_problem(groups: list[str], base: DictConfig, override: Override) -> str | None:
     if override.is_add() or override.is_force_add():
         return None
     node: Any = base
@@ -197,7 +205,7 @@ def _key_problem(loader: Any, base: DictConfig, override: Override) -> str | Non
             return None  # Hydra itself names a wrong list index
         if not isinstance(node, DictConfig) or part not in node.keys():  # noqa: SIM118  (`in` denies "???")
             names = list(map(str, node.keys())) if isinstance(node, DictConfig) else []
-            names += loader.list_groups("") if depth == 0 else []
+            names += groups if depth == 0 else []
             where = ".".join(parts[:depth]) or "the configuration"
             return f"{override.key_or_group}: {where} has no {part!r}; {nearest(part, names)}"
         node = node._get_node(part)

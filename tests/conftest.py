@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from hydra._internal.config_repository import ConfigRepository
+from hydra.plugins.config_source import ConfigResult
 
 from tests.pool import GlooPool
 
@@ -32,6 +35,26 @@ def pool(request: pytest.FixtureRequest) -> Iterator[GlooPool]:
     pool = GlooPool(2, request.config.getoption("device"))
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_are_read_once() -> Iterator[None]:
+    """A process reads each file of ``conf/``, which no test changes, once: it composes hundreds of configurations."""
+    inner = ConfigRepository.load_config
+    read: dict[tuple[str, ...], ConfigResult | None] = {}
+
+    def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
+        sources = self.get_sources()
+        if any(source.scheme() == "file" for source in sources):  # of a test's own
+            return inner(self, config_path)
+        key = (config_path, *(source.path for source in sources))
+        if key not in read:
+            read[key] = inner(self, config_path)
+        return deepcopy(read[key])  # Hydra writes into it
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", load_config)
+        yield
 
 
 @pytest.fixture(autouse=True)
