@@ -61,7 +61,7 @@ def unverified(monkeypatch):
     monkeypatch.setattr(exporting, "verify", lambda *_: 0.0)
 
 
-@pytest.mark.parametrize("case", quickly(list(CASES), ["timm-vit", "own-network"]))
+@pytest.mark.parametrize("case", quickly(list(CASES), ["own-network"]))
 def test_the_lines_of_the_card_give_the_trained_encoder_in_a_fresh_process(case, tmp_path, monkeypatch):
     backbone, format = CASES[case]
     net = trained_run(tmp_path, monkeypatch, backbone)
@@ -141,6 +141,7 @@ def test_a_format_without_this_network_names_those_that_have_it(case, format, me
     assert not (tmp_path / "export").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_written_when_the_fresh_process_disagrees(tmp_path, monkeypatch):
     trained_run(tmp_path, monkeypatch, CASES["own-network"][0])
     with monkeypatch.context() as unverified:

@@ -39,7 +39,7 @@ from ssl_zoo.callbacks.checkpoint import RunCheckpoint
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.device import to_device
 from tests.callbacks.tiny import fake_trainer
-from tests.helpers import CLASSES, CONF, METHODS, ROWS, tiny_batch, tiny_method, view_sizes
+from tests.helpers import CLASSES, CONF, METHODS, ROWS, quickly, tiny_batch, tiny_method, view_sizes
 
 GPU = torch.device("cuda", 0)
 PIPELINES = sorted(path.stem for path in (CONF / "augmentation").glob("*.yaml"))
@@ -289,7 +289,7 @@ def test_no_callback_waits_between_its_readings(
             gpu.warm = True
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_a_step_mixes_no_devices_and_waits_for_nothing(
     name: str, ranks: TwoRanks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def expected(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("folder", NAMES, indirect=True)
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_end_it_had_then(folder: Path, name: str) -> None:
     wanted = expected(name)
     words = [*wanted["overrides"], "report=false", f"hydra.run.dir={folder}", "resume=auto"]
@@ -63,6 +64,7 @@ def test_it_goes_on_in_another_folder_too(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("folder", NAMES, indirect=True)
+@pytest.mark.slow
 def test_its_checkpoint_is_judged_and_exported(folder: Path, name: str) -> None:
     done = run("evaluate", f"checkpoint={folder}", "protocol=knn", "device=cpu", cwd=folder.parent)
     assert done.code == 0, done

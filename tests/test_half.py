@@ -17,12 +17,12 @@ from ssl_zoo.callbacks.checkpoint import Terminated
 from ssl_zoo.modules.float32 import Float32State
 from ssl_zoo.trainer import half_note
 from tests.cli.commands import train
-from tests.helpers import METHODS, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
+from tests.helpers import METHODS, quickly, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
 from tests.test_method_runs import assert_same, killed_after
 
 HALF = torch.bfloat16
 # A teacher, a bank, a centre, k-means and a covariance: one for each kind of state.
-FEW = ("byol", "instdisc", "ibot", "pcl", "tico")
+FEW = ("byol", "instdisc", "tico")
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def made_in(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_two_steps_are_finite_and_state_stays_float32(name: str) -> None:
     method = tiny_method(name).to(HALF)
     for step in range(2):
@@ -62,8 +62,7 @@ def fit(name: str, folder: Path, kill: bool = False, resume: bool = False) -> di
     return torch.load(last, weights_only=True)
 
 
-@pytest.mark.parametrize("name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow)
-                                  for name in METHODS])  # fmt: skip
+@pytest.mark.parametrize("name", quickly(METHODS, FEW))
 def test_killed_at_any_step_it_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     whole = fit(name, tmp_path / "whole")
     with pytest.raises(Terminated):

@@ -31,7 +31,7 @@ def test_cores_are_shared_out_in_order_and_nobody_is_left_without(ranks):
     ("ends", "wanted"),
     [
         (["pass", "pass"], 0),
-        (["import sys; sys.exit(3)", "import time; time.sleep(600)"], 3),
+        pytest.param(["import sys; sys.exit(3)", "import time; time.sleep(600)"], 3, marks=pytest.mark.slow),
         # The system's way with a process that takes too much memory; the command said that all was well.
         (["import time; time.sleep(600)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 128 + 9),
     ],

@@ -88,14 +88,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (torch.Tensor, float))
 
 
-@pytest.mark.parametrize("name", quickly(METHODS))
+@pytest.mark.parametrize("name", quickly(METHODS, ["mae", "moco_v2", "simclr"]))
 def test_with_and_without_probes_it_is_the_same(name: str, base: Path, tmp_path: Path) -> None:
     alone, seen = fit(name, tmp_path, "none"), watched(name, base)
     for part in ("state_dict", "optimizer_states"):
         assert_same(alone[part], seen[part])
 
 
-@pytest.mark.parametrize("name", quickly(METHODS))
+@pytest.mark.parametrize("name", quickly(METHODS, ["byol", "dino", "instdisc", "moco_v2", "swav"]))
 def test_killed_at_any_step_it_goes_on_bit_for_bit(name: str, base: Path, tmp_path: Path) -> None:
     with pytest.raises(Terminated, match=f"after step {killed_after(name)};"):
         fit(name, tmp_path, "default", kill=True)

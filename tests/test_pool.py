@@ -42,6 +42,7 @@ def own_pool() -> Iterator[GlooPool]:
     pool.close()
 
 
+@pytest.mark.slow
 def test_after_a_timeout_and_a_death_every_question_gets_its_own_answer(own_pool: GlooPool) -> None:
     assert own_pool.run(total, 1.0) == [2.0, 2.0]
     with pytest.raises(TimeoutError, match="rank 1 has not answered within 0.2 s"):

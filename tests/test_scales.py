@@ -61,6 +61,7 @@ def test_a_sweep_in_which_one_is_fixed_is_planned() -> None:
     assert [job[1] for job in sweeps.expand(words)] == ["seed=0", "seed=1"]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_them_runs(tmp_path: Path) -> None:
     result = train("-m", "augmentation=simclr,moco_v2", "data=synthetic", f"hydra.sweep.dir={tmp_path}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -68,6 +69,7 @@ def test_a_sweep_over_them_runs(tmp_path: Path) -> None:
     assert ["augmentation=simclr" in record["overrides"] for record in records] == [True, False]
 
 
+@pytest.mark.slow
 def test_no_two_files_of_a_group_say_the_same_and_none_only_points_to_another() -> None:
     seen: dict[str, Path] = {}
     for file in sorted(CONF.glob("*/**/*.yaml")):

@@ -27,7 +27,7 @@ from ssl_zoo.modules.pca import pca_whiten
 from ssl_zoo.modules.power_iteration import power_iteration_clusters
 from ssl_zoo.modules.queue import Queue
 from ssl_zoo.modules.rerank import jaccard_distance
-from tests.helpers import CLASSES, METHODS, tiny_batch, tiny_method, view_sizes
+from tests.helpers import CLASSES, METHODS, quickly, tiny_batch, tiny_method, view_sizes
 
 KEYS = 2**16  # of a queue: so many that several have a similarity that is the same in 8 bits
 WORDS = ("argmax", "argmin", "topk", "sort", "max", "min")  # operations that choose, by the beginnings of their names
@@ -98,7 +98,7 @@ def choices(name: str, given: list[Tensor] | None) -> tuple[list[Tensor], list[T
     return found.made, seen
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_a_step_under_autocast_chooses_what_float32_chooses(name: str) -> None:
     chosen, features = choices(name, None)
     exact, _ = choices(name, features)

@@ -72,6 +72,7 @@ def pipeline_of(name, side=16, channels=3):
 
 
 @pytest.mark.parametrize("name", marked(PIPELINES))
+@pytest.mark.slow
 def test_a_pipeline_is_one_graph_for_all_draws(name):
     channels = 1 if name == "gray" else 3
     pipeline, graphs = pipeline_of(name, 40 if "large" in name else 16, channels), Graphs()

@@ -132,6 +132,7 @@ def chosen(monkeypatch, transform):
 
 @pytest.mark.parametrize("name, transform", [
     ("image/rand_augment", transforms.RandAugment(2, 11)), ("image/trivial_augment", transforms.TrivialAugmentWide())])
+@pytest.mark.slow
 def test_operations_and_magnitudes(theirs, monkeypatch, name, transform):
     options = {"num_ops": 2, "magnitude": 11} if name == "image/rand_augment" else {}
     op = registry.build({name: options}, 32)

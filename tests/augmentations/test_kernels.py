@@ -91,7 +91,7 @@ def test_boxes_are_the_same(
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mirrored", [None, torch.arange(ROWS) % 2 == 0], ids=["as it is", "flipped"])
 @pytest.mark.parametrize("size", [16, pytest.param(48, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("interpolation", ["bilinear", pytest.param("bicubic", marks=pytest.mark.slow)])
 def test_crops_are_the_same(
     interpolation: str, size: int, mirrored: torch.Tensor | None, channels: int, used: ModuleType,
     monkeypatch: pytest.MonkeyPatch,

@@ -95,6 +95,7 @@ def test_threads_are_set_for_a_row_and_put_back():
     assert (row["value"], row["threads"], torch.get_num_threads()) == (3, 3, held)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_call_in_a_process_of_its_own():
     found = timing.in_child(timing.peak_memory, children.allocate, (300, 200), 1)
     assert 295 < found < 340

@@ -107,6 +107,7 @@ def test_a_section_that_hangs_is_ended_and_one_that_fails_is_named() -> None:
     assert hanging.poll() is not None
 
 
+@pytest.mark.slow
 def test_sections_side_by_side_keep_all_rows_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     out, code = Path("gpu.json"), (
         "import sys; from pathlib import Path; from ssl_zoo.benchmarks.gpu_rows import keep, row;"
@@ -213,6 +214,7 @@ def test_a_graph_that_replays_the_batch_before_misses_its_bar(monkeypatch: pytes
     assert graphs["value"] > 1000 and graphs["ok"] is False
 
 
+@pytest.mark.slow
 def test_a_device_that_computes_something_else_misses_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     def other(raw: RawBatch, device: torch.device) -> RawBatch:
         return gpu_agreement.replace(raw, slot=raw.slot + 1)   # another slot draws other numbers

@@ -62,6 +62,7 @@ def recorded_at(recorded: Recorded, composed: Composed, row: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == FAST else [pytest.mark.slow]) for name in NAMES]
 )
+@pytest.mark.slow
 def test_two_steps_use_the_values_of_the_recipe(name: str, tmp_path: Path) -> None:
     recorded = next(run for run in recorded_in(RECORDED) if run.name == name)
     composed = Composed(recorded)

@@ -33,6 +33,7 @@ def begin(*words: str, cwd: Path, folder: str = "a") -> Running:
 
 
 @pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
 def test_a_run_that_lives_is_left_alone(tmp_path: Path, stopped: bool) -> None:
     first = begin(cwd=tmp_path)
     if stopped:

@@ -62,6 +62,7 @@ def test_a_start_in_an_occupied_folder_is_refused_and_changes_nothing(tmp_path: 
         assert content(tmp_path / "a") == before
 
 
+@pytest.mark.slow
 def test_overwrite_moves_aside_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     assert train("hydra.run.dir=a", kill_at(9), "trainer.checkpoint_every=2", cwd=tmp_path).code == -9
     (tmp_path / "a" / "notes.txt").write_text("mine")
@@ -138,6 +139,7 @@ def test_a_longer_run_goes_on_where_its_schedules_would_have_been_the_same(tmp_p
         assert [row["step"] for row in rows] == [str(i) for i in range(19)]
 
 
+@pytest.mark.slow
 def test_another_length_under_a_schedule_is_refused_with_its_name_and_step(tmp_path: Path) -> None:
     assert train("hydra.run.dir=a", cwd=tmp_path).code == 0
     before = content(tmp_path / "a")
@@ -294,6 +296,7 @@ def test_a_path_is_meant_from_where_it_was_typed(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_loses_nothing(tmp_path: Path) -> None:
     spoiled = "+callbacks.spoil={_target_: tests.cli.kill.Spoil, path: a/curves.png}"  # where a picture should be
     few = ["report=true", spoiled]

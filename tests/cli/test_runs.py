@@ -80,6 +80,7 @@ def test_the_run_folder_is_hydras_to_choose(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_problem_found_while_building_leaves_no_folder(tmp_path: Path) -> None:
     done = train("method=moco_v2", "method.queue_size=100", "batch_norm.group=4", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -21,7 +21,13 @@ from tests.cli.test_runs import assert_same, weights
 from tests.patience import until
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("SIGTERM", 143),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("SIGINT", 130), ("SIGUSR1", 143))),
+    ],
+)
 def test_a_signal_saves_and_says_where(tmp_path: Path, name: str, code: int) -> None:
     done = train("hydra.run.dir=a", kill_at(4, name), cwd=tmp_path)
     last = tmp_path / "a/checkpoints/last.ckpt"
@@ -31,6 +37,7 @@ def test_a_signal_saves_and_says_where(tmp_path: Path, name: str, code: int) -> 
 
 
 @pytest.mark.parametrize("step", [pytest.param(6, marks=pytest.mark.slow), 12])
+@pytest.mark.slow
 def test_what_an_epoch_owed_when_it_was_killed_is_made_up_for(tmp_path: Path, step: int) -> None:
     first = f"callbacks.a_kill={{_target_: tests.cli.kill.KillInEvaluation, step: {step}}}"
     done = train("hydra.run.dir=a/run", f"+{first}", "trainer.keep_every=1", cwd=tmp_path)
@@ -51,6 +58,7 @@ def test_what_an_epoch_owed_when_it_was_killed_is_made_up_for(tmp_path: Path, st
         assert [row[column] for row in rows[0]] == [row[column] for row in rows[1]], column
 
 
+@pytest.mark.slow
 def test_after_what_was_owed_every_epoch_is_saved_again(tmp_path: Path) -> None:
     first = "+callbacks.a_kill={_target_: tests.cli.kill.KillInEvaluation, step: 6}"
     assert train("hydra.run.dir=a", first, "trainer.max_epochs=4", cwd=tmp_path).code == -9

@@ -164,6 +164,7 @@ def test_the_members_of_a_family_are_what_hydra_composes() -> None:
     assert made == 144 == math.prod(map(len, keys.values())) * 2 // 3  # a value that is a reference goes the long way
 
 
+@pytest.mark.slow
 def test_a_large_sweep_shares_what_its_jobs_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
     composed: list[list[str]] = []
     compose = composing._compose

@@ -17,6 +17,7 @@ from ssl_zoo.evaluation.run import run
 from tests.cli.commands import run as command
 from tests.cli.commands import start
 from tests.evaluation.test_finetune import DATA, INFO
+from tests.helpers import quickly
 from tests.methods.test_crd import written
 from tests.pool import GlooPool
 
@@ -55,7 +56,7 @@ PROTOCOLS = {
 }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", quickly(list(PROTOCOLS), ["knn", "linear"]))
 def test_two_processes_judge_as_one(protocol: str, checkpoint: Path, pool: GlooPool, tmp_path: Path) -> None:
     words = [f"protocol={protocol}", *PROTOCOLS[protocol], f"output={tmp_path}/out.json"]
     cache = "cache=false"

@@ -65,7 +65,9 @@ def through_the_loader(folder: Path, count: int, workers: int) -> tuple[int, set
     return samples, set(loader.damage.files), time.process_time() - began
 
 
-@pytest.mark.parametrize(("first", "count", "workers"), [(0, 500, 0), (500, 500, 2)])
+@pytest.mark.parametrize(
+    ("first", "count", "workers"), [(0, 500, 0), pytest.param(500, 500, 2, marks=pytest.mark.slow)]
+)
 def test_damaged_images_are_replaced_and_reported_or_decoded(
     first: int, count: int, workers: int, tmp_path: Path, tried: Callable[[str], None]
 ) -> None:

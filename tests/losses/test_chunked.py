@@ -108,6 +108,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux only")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_square_of_the_batch():
     # 4,096 pairs are 67 million similarities: 256 MB as one matrix, and several of them in a dense backward pass.
     done = subprocess.run([sys.executable, "-c", PEAK, "4096"], capture_output=True, text=True, check=True)

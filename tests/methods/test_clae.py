@@ -48,6 +48,7 @@ def steps(extra: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("extra", [["method.base=plain", "method.repeat_anchor=true"], ["method.base=uel"]])
+@pytest.mark.slow
 def test_two_processes_equal_one_for_the_other_losses(extra: list[str], pool: GlooPool) -> None:
     one = steps(extra)
     for two in pool.run(steps, extra):

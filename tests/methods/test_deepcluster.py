@@ -47,6 +47,7 @@ def run() -> dict[str, Any]:
     return {"losses": losses, **outs[0]["gradients"], "labels": method.assigned.labels, "top": method.top.weight}
 
 
+@pytest.mark.slow
 def test_two_processes_with_clusters_and_dropout_equal_one(pool: GlooPool) -> None:
     one = run()
     for two in pool.run(run):

@@ -62,6 +62,7 @@ def run(*extra: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("extra", [pytest.param([], marks=pytest.mark.slow), [MULTI]])
+@pytest.mark.slow
 def test_two_processes_with_unlabelled_samples_equal_one(extra: list[str], pool: GlooPool) -> None:
     one = run(*extra)
     for two in pool.run(run, *extra):
@@ -69,6 +70,7 @@ def test_two_processes_with_unlabelled_samples_equal_one(extra: list[str], pool:
             torch.testing.assert_close(two[key], value, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_scopes_are_the_same_on_one_process_and_differ_on_two(pool: GlooPool) -> None:
     one, alone = run(), run("method.scope=rank")
     assert torch.equal(one["losses"], alone["losses"])

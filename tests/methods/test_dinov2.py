@@ -86,6 +86,7 @@ def test_centred_on_two_processes_with_unequal_numbers_of_hidden_patches(pool: G
         torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_koleo_among_the_rows_of_a_rank_is_another_loss(pool: GlooPool):
     one = steps(["method.scope=rank"])
     torch.testing.assert_close(one, steps([]))

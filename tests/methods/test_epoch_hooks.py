@@ -12,6 +12,7 @@ import torch
 from ssl_zoo import config, worker
 from ssl_zoo.data.source import Part
 from ssl_zoo.seeding import seed_generators
+from tests.helpers import quickly
 
 TINY = [
     "data=synthetic", "data.source.samples=48", "data.source.val_samples=16", "data.image_size=16", "data.batch_size=8",
@@ -66,7 +67,7 @@ def fit(name: str, folder: Path, *extra: str) -> dict[str, Any]:
         *(pytest.param(*case, marks=pytest.mark.slow) for case in (("epoch_end", 1), ("epoch_start", 2), ("step", 12))),
     ],
 )
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(list(METHODS), ["deepcluster_v2", "pcl"]))
 def test_a_run_that_is_cut_off_continues_bit_for_bit(tmp_path: Path, name: str, where: str, at: int) -> None:
     whole = fit(name, tmp_path / "whole")
     stop = f"+callbacks.stop={{_target_: {__name__}.Stop, where: {where}, at: {at}}}"
@@ -79,6 +80,7 @@ def test_a_run_that_is_cut_off_continues_bit_for_bit(tmp_path: Path, name: str, 
     assert [key for key, value in same.items() if not value] == []
 
 
+@pytest.mark.slow
 def test_the_epochs_left_their_marks(tmp_path: Path) -> None:
     state = fit("pcl", tmp_path / "pcl")
     assert state["granularities.0._extra_state"] == {"filled": True}

@@ -28,6 +28,7 @@ def steps(name: str, extra: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "extra"), [OPTIONS[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in OPTIONS[1:])]
 )
+@pytest.mark.slow
 def test_two_processes_equal_one(name: str, extra: list[str], pool: GlooPool) -> None:
     one = steps(name, extra)
     for two in pool.run(steps, name, extra):

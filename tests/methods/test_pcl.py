@@ -34,6 +34,7 @@ def run(*extra: str) -> dict[str, Any]:
     return {"losses": losses, **outs[0]["gradients"], "queue": method.queue.keys}
 
 
+@pytest.mark.slow
 def test_two_processes_with_prototypes_equal_one(pool: GlooPool) -> None:
     one = run()
     for two in pool.run(run):
@@ -41,6 +42,7 @@ def test_two_processes_with_prototypes_equal_one(pool: GlooPool) -> None:
             torch.testing.assert_close(two[key], value, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_scopes_are_the_same_on_one_process_and_differ_on_two(pool: GlooPool) -> None:
     one, alone = run(), run("method.scope=rank")
     assert torch.equal(one["losses"], alone["losses"])

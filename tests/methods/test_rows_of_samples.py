@@ -6,7 +6,7 @@ import pytest
 
 from ssl_zoo import build
 from ssl_zoo.methods.base import Method
-from tests.helpers import METHODS, info, tiny_config
+from tests.helpers import METHODS, info, quickly, tiny_config
 
 
 def built(name: str, samples: int) -> Method:
@@ -17,7 +17,7 @@ def shapes(method: Method) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in method.state_dict().items() if hasattr(value, "shape")}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_a_method_says_whether_its_state_has_rows_of_samples(name: str) -> None:
     few, many = built(name, 64), built(name, 96)
     assert shapes(few).keys() == shapes(many).keys()

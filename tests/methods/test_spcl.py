@@ -18,7 +18,7 @@ from ssl_zoo.export import export
 from ssl_zoo.losses.hybrid import hybrid_memory
 from ssl_zoo.methods.spcl import SpCL
 from ssl_zoo.runs import read_checkpoint
-from tests.helpers import tiny_batch, tiny_method, train_step, view_sizes
+from tests.helpers import quickly, tiny_batch, tiny_method, train_step, view_sizes
 from tests.methods import test_epoch_hooks as runs
 from tests.pool import GlooPool
 
@@ -51,7 +51,8 @@ def adapt(*extra: str) -> dict[str, Any]:
     return {"losses": losses, **outs[0]["gradients"], **{f"state {name}": value for name, value in state.items()}}
 
 
-@pytest.mark.parametrize("group", ["null", "4", "8"])  # of both domains: all 8, those of one process, all again
+# Of both domains: all 8, those of one process, all again.
+@pytest.mark.parametrize("group", quickly(["null", "4", "8"], ["4"]))
 def test_two_processes_with_two_domains_equal_one(group: str, pool: GlooPool) -> None:
     one = adapt(f"batch_norm.group={group}")
     assert any("source_norms" in name and "running_var" in name for name in one)
@@ -183,6 +184,7 @@ def test_a_run_with_two_domains_reads_half_of_each(adapted: Path) -> None:
     assert groups["number"][~groups["domain"]].min() == 4 and groups["instances"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_with_two_domains_that_is_cut_off_continues_bit_for_bit(adapted: Path, tmp_path: Path) -> None:
     stop = f"+callbacks.stop={{_target_: {runs.__name__}.Stop, where: step, at: 8}}"  # of 6 in each epoch
     with pytest.raises(runs.Stopped):
@@ -194,6 +196,7 @@ def test_a_run_with_two_domains_that_is_cut_off_continues_bit_for_bit(adapted: P
     assert [name for name, value in values.items() if not torch.equal(value, resumed[name])] == []
 
 
+@pytest.mark.slow
 def test_the_targets_norms_are_exported(adapted: Path, tmp_path: Path) -> None:
     file = export(adapted, "safetensors", tmp_path)
     method, _, _ = build.load_method(adapted)

@@ -10,7 +10,18 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.modules.grad_cache import check, in_chunks
-from tests.helpers import METHODS, ROWS, info, method_file, tiny_batch, tiny_config, tiny_method, train_step, view_sizes
+from tests.helpers import (
+    METHODS,
+    ROWS,
+    info,
+    method_file,
+    quickly,
+    tiny_batch,
+    tiny_config,
+    tiny_method,
+    train_step,
+    view_sizes,
+)
 
 CACHED = [name for name in METHODS if "grad_cache" in method_file(name)]
 
@@ -25,7 +36,7 @@ def test_these_methods_compare_the_samples_of_a_batch():
     assert {"simclr", "barlow_twins", "vicreg", "swav"} <= set(CACHED)
 
 
-@pytest.mark.parametrize("name", CACHED)
+@pytest.mark.parametrize("name", quickly(CACHED))
 @pytest.mark.parametrize(("chunks", "dtype", "tolerance"), [(2, torch.float64, 1e-10), (4, torch.float64, 1e-10)])
 def test_two_steps_equal_those_of_the_whole_batch(name, chunks, dtype, tolerance):
     # Statistics over two rows, which divide every chunk: batch norm is exact too, and moves its averages once.
