@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra._internal.config_repository import ConfigRepository
 from hydra.plugins.config_source import ConfigResult
+from PIL import Image
 
 from tests.pool import GlooPool
 
@@ -58,6 +59,8 @@ def _files_are_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _default_dtype() -> Iterator[None]:
+def _what_a_process_has_in_common() -> Iterator[None]:
+    pixels = Image.MAX_IMAGE_PIXELS
     yield
+    Image.MAX_IMAGE_PIXELS = pixels  # data.source.max_pixels is for a run, which has a process of its own
     assert torch.get_default_dtype() == torch.float32, "a test left another default dtype behind"

@@ -289,7 +289,7 @@ def test_no_callback_waits_between_its_readings(
             gpu.warm = True
 
 
-@pytest.mark.parametrize("name", quickly(METHODS))
+@pytest.mark.parametrize("name", quickly(METHODS, ["deepcluster_v2", "dino", "ibot", "moco_v2", "simclr", "swav"]))
 def test_a_step_mixes_no_devices_and_waits_for_nothing(
     name: str, ranks: TwoRanks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from tests.test_method_runs import assert_same, killed_after
 
 HALF = torch.bfloat16
 # A teacher, a bank, a centre, k-means and a covariance: one for each kind of state.
-FEW = ("byol", "instdisc", "tico")
+FEW = ("byol", "instdisc")
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def frozen_names(method: Any) -> list[set[str]]:
     return [{names[id(p)] for p in group["params"]} for group in groups if all(p.grad is None for p in group["params"])]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_every_trainable_parameter_gets_a_gradient(name: str) -> None:
     method, sizes = tiny_method(name), view_sizes(name)
     method.begin_micro_batch(first=True)
@@ -99,7 +99,7 @@ def test_two_processes_equal_one(name: str, pool: GlooPool) -> None:
                 torch.testing.assert_close(other, value, rtol=1e-11, atol=1e-11, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", quickly(METHODS))
 def test_a_teacher_moves_by_exactly_its_share(name: str) -> None:
     method, sizes = tiny_method(name, dtype=EXACT), view_sizes(name)
     teachers = [module for module in method.modules() if isinstance(module, EMA)]

@@ -149,6 +149,7 @@ def look(folder: Path) -> Tensor:
     return found
 
 
+@pytest.mark.slow
 def test_processes_look_at_the_whole_network_without_waiting_for_one_another(pool: GlooPool, tmp_path: Path) -> None:
     first, second = pool.run(look, tmp_path)
     method = tiny_method("dino", dtype=torch.float64).eval()

@@ -14,7 +14,7 @@ from ssl_zoo import build, config, small_batches
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.batch_norm import sees
 from ssl_zoo.worker import build_run
-from tests.helpers import METHODS, info, tiny_batch, tiny_config, view_sizes
+from tests.helpers import METHODS, info, quickly, tiny_batch, tiny_config, view_sizes
 
 OWN = ("w_mse",)  # has a sentence of its own: so many rows are whitened together
 
@@ -86,7 +86,7 @@ def without_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in OWN])
+@pytest.mark.parametrize("name", quickly([name for name in METHODS if name not in OWN]))
 def test_every_method_refuses_a_batch_of_one_or_learns_from_it(name: str) -> None:
     cfg = tiny_config(name)
     cfg.data.batch_size, cfg.batch_norm.group = 1, None

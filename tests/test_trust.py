@@ -259,8 +259,8 @@ def typed(command: str, run: Path, out: Path) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "command",
-    ["evaluate", "resume", "teacher", *(pytest.param(command, marks=pytest.mark.slow) for command in (
-        "pseudo-label", "export", "attention", "reconstruction", "finetune", "weights", "pseudo_labels", "packed"))],
+    helpers.quickly(["evaluate", "resume", "teacher", "pseudo-label", "export", "attention", "reconstruction",
+                     "finetune", "weights", "pseudo_labels", "packed"], ["evaluate"]),
 )  # fmt: skip
 def test_no_command_runs_what_a_file_hides(
     command: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -141,9 +141,9 @@ def test_a_plugin_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, choice:
     ["data.root='a b'", "trainer.clip={mode: global, value: 1}", "method.projector.hidden=[4,5]"],
     ["recipe={name: a}", "recipe.name=b", "recipe.name=c"],
     ["+new.key=3", "seed=${evaluate_every}"],
-    ["~recipe.source", "++method.more=1"],
-    ["callbacks=[nan_guard,progress]", "experiment=cifar10_quick"],
-    ["hydra.run.dir=x", "trainer.max_epochs=null"],
+    pytest.param(["~recipe.source", "++method.more=1"], marks=pytest.mark.slow),
+    pytest.param(["hydra.run.dir=x", "trainer.max_epochs=null"], marks=pytest.mark.slow),
+    pytest.param(["callbacks=[nan_guard,progress]", "experiment=cifar10_quick"], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_sharing_what_choices_make_gives_what_hydra_composes(argv: list[str]) -> None:
     with composing.composer() as composer:

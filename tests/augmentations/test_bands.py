@@ -21,13 +21,19 @@ def draw(rows=4):
     return Draw(stream_key(0, "train", 0), torch.arange(rows))
 
 
+EVERY = [
+    pytest.param(path, name, id=name, marks=[pytest.mark.slow] * (i % 4 > 0))
+    for i, (path, name) in enumerate(zip(FILES, NAMES, strict=True))
+]
+
+
 def photos(rows, channels, size=32):
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (rows, channels, size, size), dtype=torch.uint8, generator=generator)
 
 
 @pytest.mark.parametrize("channels", [1, 4, 13])
-@pytest.mark.parametrize(("path", "name"), list(zip(FILES, NAMES, strict=True)), ids=NAMES)
+@pytest.mark.parametrize(("path", "name"), EVERY)
 def test_every_file_of_views_adapts(path, name, channels):
     size = 32 if path.stem.startswith("small") or name == "gray" else 64
     others = {"data": {"image_size": size, "batch_size": 2}, "global_views": 2, "backbone": {"_target_": "vit"}}

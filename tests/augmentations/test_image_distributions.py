@@ -23,11 +23,17 @@ def draw(n=N):
     return Draw(stream_key(0, "distribution", 0), torch.arange(n))
 
 
+CROPS = [
+    ((32, 32), (0.08, 1.0)),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (((40, 100), (0.3, 1.0)), ((96, 96), (0.05, 0.14)))),
+]
+
+
 def same(a, b):
     return stats.ks_2samp(a, b).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("shape, scale", [((32, 32), (0.08, 1.0)), ((40, 100), (0.3, 1.0)), ((96, 96), (0.05, 0.14))])
+@pytest.mark.parametrize("shape, scale", CROPS)
 def test_boxes(theirs, shape, scale):
     ours = registry.build({"image/random_resized_crop": {"scale": scale}}, 32).boxes(draw(), *shape).double()
     image = torch.zeros(3, *shape)
@@ -87,7 +93,9 @@ def test_random_crop_pad_corners_are_uniform():
         assert stats.chisquare(torch.bincount(corner, minlength=9).numpy()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("shape, scale", [((32, 32), (0.02, 0.33)), ((24, 60), (0.1, 0.9))])
+@pytest.mark.parametrize(
+    "shape, scale", [((32, 32), (0.02, 0.33)), pytest.param((24, 60), (0.1, 0.9), marks=pytest.mark.slow)]
+)
 def test_erased_boxes(theirs, shape, scale):
     op = registry.build({"image/random_erasing": {"scale": scale}}, 32)
     box = op.boxes(draw(), *shape).double()

@@ -101,6 +101,7 @@ def test_peak_memory_is_that_of_the_call_in_a_process_of_its_own():
     assert 295 < found < 340
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_told_with_its_exit_code():
     with pytest.raises(RuntimeError, match=r"dies\(\) ended with exit code 7 and no answer"):
         timing.in_child(children.dies)
@@ -178,6 +179,7 @@ def test_every_bar_stands_in_one_row():
     }
 
 
+@pytest.mark.slow
 def test_the_command_writes_rows_and_where_they_were_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     found = bench(tmp_path, "augment_32_vs_pil", "rng_share", "ema_vs_loop", "growth_queue_4096")
     assert [row["name"] for row in found] == [

@@ -168,6 +168,7 @@ def test_operations_are_counted_forward_and_backward(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("work", [gpu_speed.VIT, gpu_speed.CIFAR], ids=["one epoch", "epochs"])
+@pytest.mark.slow
 def test_a_workload_is_trained_timed_and_profiled(work: gpu_speed.Workload) -> None:
     rows = {entry["name"].split("/")[1]: entry for entry in gpu_speed.speed(work, False, TINY)}
     measured = {"samples_per_s", "views_per_s", "augmentation_share", "device_busy", "device_busy_profiled",
@@ -252,6 +253,7 @@ def test_a_method_that_fails_is_a_row_and_the_others_go_on(monkeypatch: pytest.M
     assert (second["value"], second["ok"]) == (0.0, True)
 
 
+@pytest.mark.slow
 def test_a_method_that_the_images_do_not_suit_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     check = gpu_agreement.build.check_signatures
 
@@ -266,6 +268,7 @@ def test_a_method_that_the_images_do_not_suit_is_named_and_the_others_go_on(monk
     assert (second["value"], second["ok"]) == (0.0, True)
 
 
+@pytest.mark.slow
 def test_agreement_and_waiting_are_looked_at_for_draws_views_and_methods() -> None:
     kinds = ("uniform", "normal", "integers", "permutation")
     wanted = [*(f"random_numbers/{kind}" for kind in kinds), "host_waits/simclr", "host_waits/moco_v2"]

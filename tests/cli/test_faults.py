@@ -72,6 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[in
     return folder, found
 
 
+@pytest.mark.slow
 def test_what_a_run_writes_is_known(whole: tuple[Path, list[tuple[int, str, str]]]) -> None:
     written = {Path(path).name.split(".json.")[0].split(".yaml.")[0] for _, _, path in whole[1]}
     assert {"run", "config", "metrics.csv", "last.ckpt", "last.ckpt.part", "epoch-0001.ckpt", "summary"} <= written

@@ -210,6 +210,7 @@ def test_other_data_are_another_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [pytest.param("more", marks=pytest.mark.slow), "others"])
+@pytest.mark.slow
 def test_data_that_changed_are_refused_unless_accepted(tmp_path: Path, change: str) -> None:
     root = pictures(tmp_path / "root", 0)
     words = ["hydra.run.dir=runs/a", "resume=auto", "trainer.checkpoint_every=1"]

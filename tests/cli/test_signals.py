@@ -149,6 +149,7 @@ def test_checkpoints_by_time_and_those_to_keep(tmp_path: Path) -> None:
     assert [torch.load(file, weights_only=True)["global_step"] for file in kept] == [12, 24]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_training(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -41,6 +41,7 @@ def test_the_expert_with_the_largest_posterior() -> None:
     assert torch.equal(found, wanted)
 
 
+@pytest.mark.slow
 def test_without_a_validation_set_the_training_set_is_judged(tmp_path: Path) -> None:
     cfg = tiny_config("mice", [*RUN, "callbacks=none", "data.source.val_samples=0"])
     cfg.run_dir = str(tmp_path)

@@ -74,6 +74,7 @@ def test_from_scratch_nothing_is_the_checkpoints(folder):
     assert before.keys() > {name for name in after if name.startswith("backbone.")}
 
 
+@pytest.mark.slow
 def test_an_interrupted_fine_tuning_goes_on_bit_for_bit(folder, monkeypatch):
     whole = weights(Path(tuned(folder, "protocol.head_layers=-1", epochs=3)["run"]))
     inner, steps = FineTune.training_loss, []
@@ -127,6 +128,7 @@ def test_the_other_recipes_compose_and_keep_the_name(protocol):
     assert node.optimizer.optimizer._target_.endswith({"finetune_vit": "AdamW"}.get(protocol, "LARS"))
 
 
+@pytest.mark.slow
 def test_layers_of_a_transformer_learn_more_slowly_the_earlier_they_are(tmp_path):
     extra = [*DATA, "backbone=vit", "backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
     cfg = config.load(["method=supervised", "data=synthetic", "data.image_size=16", "report=false", *extra])

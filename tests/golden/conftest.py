@@ -13,7 +13,7 @@ from tests.golden.device import everything_on
 from tests.golden.recipes.recorded import BESIDE, recorded_in
 from tests.pool import GlooPool
 
-SHOWN = 8  # one recipe of so many is compared in `make test`, all of them in `make test-all`
+SHOWN = 15  # one recipe of so many is compared in `make test`, all of them in `make test-all`
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -17,7 +17,7 @@ from ssl_zoo.optim.schedules import Progress
 from tests import helpers
 from tests.helpers import CLASSES, METHODS, ROWS
 
-FAST = ("simclr", "mae", "cmc")  # of one process each kind; the rest is slow together
+FAST = ("simclr", "mae")  # of one process each kind; the rest is slow together
 
 
 def banded(name: str, channels: int) -> Any:

@@ -67,7 +67,7 @@ def fit(name: str, folder: Path, *extra: str) -> dict[str, Any]:
         *(pytest.param(*case, marks=pytest.mark.slow) for case in (("epoch_end", 1), ("epoch_start", 2), ("step", 12))),
     ],
 )
-@pytest.mark.parametrize("name", quickly(list(METHODS), ["deepcluster_v2", "pcl"]))
+@pytest.mark.parametrize("name", quickly(list(METHODS), ["deepcluster_v2"]))
 def test_a_run_that_is_cut_off_continues_bit_for_bit(tmp_path: Path, name: str, where: str, at: int) -> None:
     whole = fit(name, tmp_path / "whole")
     stop = f"+callbacks.stop={{_target_: {__name__}.Stop, where: {where}, at: {at}}}"

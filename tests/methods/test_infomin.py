@@ -20,6 +20,7 @@ def test_tiles_are_mixed_in_the_order_that_is_asked_for():
     assert head.out_features == 2
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_weighted_sum_of_crop_and_tiles():
     sizes = view_sizes("infomin")
     assert sizes == [16, 16, (9, 4)]

@@ -24,7 +24,7 @@ def test_two_pairs_on_a_line(init: str) -> None:
     assert found.distance.tolist() == [1.0] * 4 and found.inertia == 4.0
 
 
-@pytest.mark.parametrize("init", ["random", "++"])
+@pytest.mark.parametrize("init", [pytest.param("random", marks=pytest.mark.slow), "++"])
 def test_inertia_is_scikit_learns(init: str) -> None:
     x = blobs(noise=2.0)
     wanted = KMeans(6, n_init=20, max_iter=300, random_state=0).fit(x.numpy())

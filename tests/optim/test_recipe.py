@@ -14,6 +14,7 @@ from ssl_zoo.optim.lars import LARS
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe, lr_multiplier
 from ssl_zoo.optim.schedules import Constant, Cosine, Linear, Progress, WarmupCosine
 from ssl_zoo.signatures import problems
+from tests.helpers import quickly
 
 CONF = Path(__file__).parents[2] / "conf"
 START = Progress(step=0, total=100, steps_per_epoch=10)
@@ -226,7 +227,7 @@ def every_part() -> nn.ModuleDict:
     return module
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", quickly(FILES, FILES[::3]))
 def test_every_optimizer_file_builds_and_steps(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         chosen = f"+{name.rpartition('/')[0]}@optimizer={name.rpartition('/')[2]}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -92,6 +93,7 @@ def test_images_without_labels_get_measures_without_labels_and_a_picture(tmp_pat
         assert picture.width > 500 and picture.height > 900 and len(np.unique(np.asarray(picture))) > 100
 
 
+@pytest.mark.slow
 def test_a_method_that_has_learnt_the_labels_is_not_judged_by_them(tmp_path: Path, capsys) -> None:
     for c in range(2):
         pictures(tmp_path / "images" / f"class{c}", 3, seed=c)
