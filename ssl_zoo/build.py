@@ -25,6 +25,7 @@ from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules import grad_cache
 from ssl_zoo.modules.batch_norm import convert
+from ssl_zoo.modules.dropout import draw_for_samples
 from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import Side
@@ -137,6 +138,7 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     method.seed = cfg.seed
     method.clip = _clip(cfg, method)
     convert(method, cfg.batch_norm.group, bool(cfg.batch_norm.get("interleaved")))
+    draw_for_samples(method)
     _check_chunks(cfg, method, info)
     return method
 

@@ -1,4 +1,4 @@
-"""What the rows of a forward pass are, for the layers whose result depends on it (batch norm)."""
+"""What the rows of a forward pass are, for the layers whose result depends on it (batch norm, dropout)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ class Layout(NamedTuple):
 
     views: int = 1  # passed together, one after the other
     rows: int = 1  # of a sample in a view, beside each other: tiles, patches, places
+    part: int = 0  # which part of the process's samples they are of,
+    parts: int = 1  # where these pass in so many equal parts
 
     def samples(self, total: int) -> int:
         """How many samples ``total`` rows are of.
@@ -43,7 +45,15 @@ def laid_out(views: int = 1, rows: int = 1) -> Iterator[None]:
     Inside another one the numbers multiply, as the rows do: tiles of views are views of samples of tiles.
     """
     outer = layout()
-    with restored(Layout(outer.views * views, outer.rows * rows)):
+    with restored(outer._replace(views=outer.views * views, rows=outer.rows * rows)):
+        yield
+
+
+@contextmanager
+def in_part(part: int, parts: int) -> Iterator[None]:
+    """Around a forward pass of one of ``parts`` equal parts of the process's samples, counted from 0."""
+    outer = layout()
+    with restored(outer._replace(part=outer.part * parts + part, parts=outer.parts * parts)):
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 
@@ -17,3 +19,14 @@ def seed_generators(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+def rewinding(device: torch.device) -> Callable[[], None]:
+    """A function that puts torch's generator of ``device`` back to where it is now."""
+    if device.type == "cpu":
+        state = torch.get_rng_state()
+        return lambda: torch.set_rng_state(state)
+    if device.type != "cuda" or not torch.cuda.is_initialized():  # tests have devices that are not there
+        return lambda: None
+    found = torch.cuda.get_rng_state(device)
+    return lambda: torch.cuda.set_rng_state(found, device)

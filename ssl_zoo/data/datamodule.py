@@ -141,10 +141,15 @@ class DataModule(pl.LightningDataModule):
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
         if not self.trains:
-            return Plan(len(self.train), min(self.batch_size, len(self.train)), self.seed)
+            size = min(self.batch_size, len(self.train))
+            return Plan(len(self.train), size, self.seed, shards=self.train.shards, shares=self.train.shares)
         sizes = len(self.train), self.batch_size, self.seed, self.accumulate
         mixture = Mixture.of(self.train.labels, self.unlabelled_per_labelled)
         return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture, self.train.shares)
+
+    def first(self, rows: int) -> list[int]:
+        """Positions of the training samples that epoch 0 begins with; methods that read by groups ask for it later."""
+        return self._plan().beginning(rows)
 
     def _chosen(self) -> Part:
         """The training samples, with the labels that they keep, as often as they are seen."""

@@ -1,7 +1,8 @@
 """Image files as their pixels are stored: any integer or floating type, any number of bands.
 
 Pillow reads what has 8 bits; tifffile TIFF files with more bits, other bands or several pages; NumPy ``.npy`` files;
-torchvision PNG files of 16-bit colours, which Pillow would cut to 8, as it would ``.ppm`` files, which are read here.
+torchvision PNG files of 16-bit colours, which Pillow would cut to 8, as it would ``.ppm`` files, which are read here,
+and those of :mod:`ssl_zoo.data.cut_bits`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ssl_zoo.data import suffixes
+from ssl_zoo.data import cut_bits, suffixes
 
 EIGHT_BITS = ("JPEG", "MPO", "BMP", "DIB", "PCX")  # never more, and no transparency
 NPY, TIFF = "NPY", "TIFF"  # formats that are not only Pillow's
@@ -85,7 +86,11 @@ def header(file: str | bytes, channels: int, name: str = "") -> Header:
         netpbm = _deep_netpbm(head)
         if netpbm is not None:
             return Header(np.dtype(np.uint16), netpbm[2], False, False)
+        cut_bits.refuse_sgi(head)
         with Image.open(stream, formats=suffixes.formats(name)) as image:
+            if cut_bits.bits_that_pillow_cuts(stream, image) is not None:
+                alpha = image.mode.endswith("A")
+                return Header(np.dtype(np.uint16), len(image.getbands()), alpha, False)
             return _pillow_header(image)
 
 
@@ -124,6 +129,7 @@ def read(
         elif _deep_netpbm(head) is not None:
             values, alpha = _netpbm(stream), False
         else:
+            cut_bits.refuse_sgi(head)
             values, alpha, tag = _pillow(stream, channels, shrink, exif, file if isinstance(file, str) else name)
     return Pixels(values, _missing(values, (tag, nodata)), alpha)
 
@@ -376,6 +382,10 @@ def _pillow(
     stream: BinaryIO, channels: int, shrink: Shrink | None, exif: bool, name: str
 ) -> tuple[np.ndarray, bool, float | None]:
     with Image.open(stream, formats=suffixes.formats(name)) as image:
+        bits = cut_bits.bits_that_pillow_cuts(stream, image)
+        if bits is not None:
+            check_size(image.height, image.width, 2 * len(image.getbands()))
+            return cut_bits.decode(stream, bits), image.mode.endswith("A"), None
         if shrink is not None and image.format == "JPEG":
             width, height = image.size
             lies = exif and image.getexif().get(ORIENTATION) in LYING

@@ -360,6 +360,10 @@ class Plan:
             return order(seed, epoch, self.samples)[: self.rows * length]
         return sharded_order(seed, epoch, self.shards, self.rows, length)
 
+    def beginning(self, rows: int) -> list[int]:
+        """Positions of the samples that epoch 0 begins with, at most so many."""
+        return self._epoch(0)[:rows].tolist()
+
     def requests(self, epoch: int, micro: int) -> Iterator[Request]:
         """All micro-batches from a position on, through all epochs: workers go on while the trainer evaluates."""
         while True:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.features import extract
 from ssl_zoo.losses.precision import promoted
@@ -164,8 +163,9 @@ class Method(Float32State, pl.LightningModule):
         steps = int(self.trainer.num_training_batches) // accumulate
         total = total_steps(steps, self.trainer.max_epochs, self.trainer.max_steps)
         self.progress = Progress(self.trainer.global_step, total, steps)
-        # Dropout must not depend on what came before: a resumed run draws what the uninterrupted one did.
-        seed_generators(hash((self.seed, self.trainer.current_epoch, batch_idx, rank())) & (2**63 - 1), self.device)
+        # Dropout must not depend on what came before: a resumed run draws what the uninterrupted one did. All processes
+        # draw the same numbers, for the samples of all of them: ssl_zoo.modules.dropout.
+        seed_generators(hash((self.seed, self.trainer.current_epoch, batch_idx)) & (2**63 - 1), self.device)
         self.begin_micro_batch(first=batch_idx % accumulate == 0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

@@ -107,7 +107,7 @@ class BatchNorm(_BatchNorm):
 
     def _sizes(self, total: int, groups: int) -> tuple[list[int], int]:
         """``total`` rows as views, groups, samples of a group, rows of a sample; and which of the four are groups."""
-        views, rows = layout()
+        views, rows = layout().views, layout().rows
         samples = total // (views * rows * groups)
         return ([views, samples, groups, rows], 2) if self.interleaved else ([views, groups, samples, rows], 1)
 

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.batch_norm import BatchNorm
-from ssl_zoo.passes import layout, restored
+from ssl_zoo.passes import Layout, in_part, layout, restored
+from ssl_zoo.seeding import rewinding
 
 
 def in_chunks(
@@ -27,7 +28,7 @@ def in_chunks(
     """``encode(views)`` for ``chunks`` parts of the rows, one at a time; the same values and gradients.
 
     Equal to ``encode`` of all rows for networks without batch statistics, and for batch norms whose group divides a
-    chunk's samples (``batch_norm.group``).
+    chunk's samples (``batch_norm.group``); with dropout too, whose masks belong to samples (:mod:`.dropout`).
 
     Args:
         module: What ``encode`` runs; the running statistics of its batch norms move in the forward pass only.
@@ -40,7 +41,8 @@ def in_chunks(
     """
     if chunks == 1:
         return encode(views)
-    rows = len(views if isinstance(views, Tensor) else views[0])
+    first = views if isinstance(views, Tensor) else views[0]
+    rows = len(first)
     if rows % chunks:
         raise ValueError(f"grad_cache={chunks} does not divide the {rows} rows of a process")
     split: Iterable[Any]
@@ -48,14 +50,16 @@ def in_chunks(
         split = views.chunk(chunks)
     else:
         split = zip(*(view.chunk(chunks) for view in views), strict=True)
-    norms = Norms(module)
+    norms, rewind = Norms(module), rewinding(first.device)
     parts = []
-    for piece in split:
-        if torch.is_grad_enabled():
-            parts.append(checkpoint(encode, piece, use_reentrant=False, context_fn=norms.contexts))
-        else:  # nothing will be repeated, and a checkpoint does not enter its contexts
-            with norms.remembering():
-                parts.append(encode(piece))
+    for number, piece in enumerate(split):
+        rewind()  # every chunk draws for the whole batch, and takes its own rows
+        with in_part(number, chunks):
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(encode, piece, use_reentrant=False, context_fn=norms.contexts))
+            else:  # nothing will be repeated, and a checkpoint does not enter its contexts
+                with norms.remembering(layout()):
+                    parts.append(encode(piece))
     norms.settle()
     return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
 
@@ -70,30 +74,30 @@ class Norms:
         self.norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
         self.held = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]
         self.moved: list[list[dict[str, Tensor]]] = []
-        self.layout = layout()
 
     @contextmanager
-    def forgetting(self) -> Iterator[None]:
+    def forgetting(self, known: Layout) -> Iterator[None]:
         """Around the repetition of a forward pass, which comes with the backward pass: nothing is around it then."""
         before = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]  # another repetition's, inside of one
         for norm, buffers in zip(self.norms, before, strict=True):
             norm._buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
         try:
-            with restored(self.layout):
+            with restored(known):
                 yield
         finally:
             for norm, buffers in zip(self.norms, before, strict=True):
                 norm._buffers.update(buffers)
 
     @contextmanager
-    def remembering(self) -> Iterator[None]:
+    def remembering(self, known: Layout) -> Iterator[None]:
         """Around a forward pass."""
-        with self.forgetting():
+        with self.forgetting(known):
             yield
             self.moved.append([dict(norm.named_buffers(recurse=False)) for norm in self.norms])
 
     def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return self.remembering(), self.forgetting()
+        known = layout()
+        return self.remembering(known), self.forgetting(known)
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ssl_zoo.backbones.blocks import blocks
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.grad_cache import Norms
+from ssl_zoo.passes import layout
 
 
 def recompute_blocks(net: nn.Module) -> None:
@@ -43,6 +44,6 @@ def _forward(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
     norms = Norms(block)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), norms.forgetting()
+        return nullcontext(), norms.forgetting(layout())
 
     return checkpoint(run, *args, use_reentrant=False, context_fn=contexts, **kwargs)

@@ -16,7 +16,6 @@ from torch import Tensor
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.views import Normalize, ViewPipeline, unit
 from ssl_zoo.data.damage import Damage, readable
-from ssl_zoo.data.sampler import order
 
 CELL = 1.25  # inches
 DARK = 0.5  # pictures whose brightest pixels are below it are drawn brighter
@@ -66,7 +65,7 @@ def save_data_views(data: Any, path: str | Path, rows: int = 8) -> Path:
 def first_images(data: Any, rows: int) -> list[Tensor]:
     """The first training samples in the order of epoch 0; damaged files are replaced as they will be in training."""
     found = []
-    for index in order(data.seed, 0, len(data.train))[:rows].tolist():
+    for index in data.first(rows):
         sample = readable(data.train, index)
         if sample.image is None:
             Damage(data.train.damage_limit, len(data.train)).add(sample.damaged)  # raises, as training would

@@ -15,6 +15,7 @@ from ssl_zoo.data.sampler import Groups, Mixture, Plan
 from ssl_zoo.data.shares import drawn, shared_order
 from ssl_zoo.data.source import Shares
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.report.views import first_images
 from tests.data.helpers import augmentation, batches, by_slot, pictures
 
 
@@ -82,6 +83,13 @@ def test_an_epoch_of_files_has_the_shares_and_goes_on_where_it_stopped(tmp_path:
     state, rest = begun.state_dict(), module(tmp_path)
     rest.load_state_dict(state)
     assert torch.equal(torch.cat([batch.index for batch in batches(rest)]), torch.cat(whole[2:]))
+
+
+def test_pictures_of_the_views_begin_as_the_epoch_does(tmp_path: Path) -> None:
+    wanted = torch.cat([batch.index for batch in batches(module(tmp_path))])[:8].tolist()
+    assert module(tmp_path).first(8) == wanted and sum(i < 4 for i in wanted) == 4
+    looked_at = module(tmp_path, trains=False)
+    assert sum(i < 4 for i in looked_at.first(8)) == 4 and len(first_images(looked_at, 8)) == 8
 
 
 def test_a_sample_that_comes_twice_gets_two_views(tmp_path: Path) -> None:

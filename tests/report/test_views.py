@@ -90,13 +90,13 @@ class Files:
 
 def test_the_images_are_the_first_of_the_run_and_damaged_ones_are_replaced():
     first = order(5, 0, 10)[:3].tolist()
-    data = SimpleNamespace(seed=5, train=Files(broken=[first[1]]))
+    data = SimpleNamespace(first=lambda rows: order(5, 0, 10)[:rows].tolist(), train=Files(broken=[first[1]]))
     shown = [int(image[0, 0, 0]) for image in views.first_images(data, 3)]
     assert shown == [first[0], (first[1] + 1) % 10, first[2]]
 
 
 def test_only_damaged_files_is_the_error_of_training():
-    data = SimpleNamespace(seed=5, train=Files(broken=range(10)))
+    data = SimpleNamespace(first=lambda rows: list(range(rows)), train=Files(broken=range(10)))
     with pytest.raises(ConfigError, match=r"(?s)images cannot be read.*cut short"):
         views.first_images(data, 3)
 
