@@ -137,11 +137,15 @@ def _crossing_groups(cfg: DictConfig, share: int) -> Iterator[str]:
     group, samples = cfg.batch_norm.group, cfg.data.batch_size // cfg.trainer.accumulate
     if any(_group_problems(cfg)) or group is None or not share % group or not group % share:
         return
+    crossing = f"batch_norm.group={group} (samples that share statistics) crosses processes of {share} samples each"
+    if cfg.resume is not None:  # the group is the run's; how many processes go on with it is not
+        counts = [n for n in range(1, samples // share) if not samples % n and not (samples // n) % group]
+        yield f"{crossing}, and a run keeps its groups; go on with {' or '.join(map(str, counts))} processes"
+        return
     fits = [n for n in range(2, samples + 1) if not samples % n and (not share % n or not n % share)]
     yield (
-        f"batch_norm.group={group} (samples that share statistics) crosses processes of {share} samples each: wanted "
-        f"a number that divides {share}, or a multiple of it that divides {samples}; try batch_norm.group="
-        f"{min(fits, key=lambda n: abs(n - group))}, or null for all of them"
+        f"{crossing}: wanted a number that divides {share}, or a multiple of it that divides {samples}; try "
+        f"batch_norm.group={min(fits, key=lambda n: abs(n - group))}, or null for all of them"
     )
 
 

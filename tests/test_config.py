@@ -282,6 +282,16 @@ def test_groups_of_samples_may_not_cross_processes() -> None:
         config.quick_check(config.load([*wanted, f"batch_norm.group={group}"]))
 
 
+def test_a_run_goes_on_with_a_number_of_processes_that_its_groups_do_not_cross() -> None:
+    wanted = ["data.batch_size=24", "batch_norm.group=4", "resume=auto"]
+    assert message([*wanted, "trainer.devices=4"]) == (
+        "batch_norm.group=4 (samples that share statistics) crosses processes of 6 samples each, and a run keeps its "
+        "groups; go on with 1 or 2 or 3 processes"
+    )
+    for devices in (1, 2, 3, 6):
+        config.quick_check(config.load([*wanted, f"trainer.devices={devices}"]))
+
+
 def test_several_callbacks_are_chosen_by_a_list() -> None:
     assert list(config.load(["callbacks=[nan_guard,progress]"]).callbacks) == ["nan_guard", "progress"]
     with pytest.raises(ConfigError, match="callbacks=progres: there is no such callbacks; did you mean 'progress'"):
