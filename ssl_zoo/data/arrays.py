@@ -87,7 +87,9 @@ class Arrays:
         return digest("arrays", str(len(self)), numbers(self.labels), stored)
 
     def fetch(self, index: Tensor) -> Tensor:
-        return self.images[index.to(self.images.device)]
+        kind = self.images.dtype
+        stored = self.images.view(torch.int16) if kind == torch.uint16 else self.images  # torch 2.6 cannot pick uint16
+        return stored[index.to(stored.device)].view(kind)
 
     def load(self, index: int, shrink: Shrink | None = None) -> Tensor:
         return self.images[index].cpu()
