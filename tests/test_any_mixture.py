@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ssl_zoo import build, worker
 from ssl_zoo.distributed import world_size
-from ssl_zoo.modules.dropout import SampleDropPath
+from ssl_zoo.modules.dropout import DropPath
 from ssl_zoo.trainer import make_trainer
 from tests.helpers import METHODS, TINY_VIT, info, quickly, tiny_config
 from tests.pool import GlooPool
@@ -89,4 +89,4 @@ def test_one_then_two_then_one_is_one(name: str, deep: bool, pool: GlooPool, tmp
 @pytest.mark.parametrize("name", quickly([name for name in METHODS if name not in STAGED], ["dino"]))
 def test_the_transformers_have_masks_that_belong_to_samples(name: str) -> None:
     method = build.build_method(tiny_config(name, words(name, deep=True), tiny=False), info())
-    assert any(isinstance(module, SampleDropPath) and module.drop_prob for module in method.modules())
+    assert any(isinstance(module, DropPath) and module.drop_prob for module in method.modules())

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from timm.layers import DropPath
+from timm import layers
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
+from torchvision import ops
 
 from ssl_zoo.augmentations.rng import BatchRNG, Draw
 from ssl_zoo.distributed import rank, world_size
@@ -29,12 +29,12 @@ def dropout(x: Tensor, share: float, draw: Draw) -> Tensor:
     return x * kept / (1 - share)
 
 
-def with_dropout(layers: Iterable[nn.Module], x: Tensor, share: float, rng: BatchRNG) -> Tensor:
+def with_dropout(parts: Iterable[nn.Module], x: Tensor, share: float, rng: BatchRNG) -> Tensor:
     """Apply one layer after another to ``[B, F]``, with dropout before each linear one (AlexNet's classifier)."""
-    for i, layer in enumerate(layers):
-        if isinstance(layer, nn.Linear):
+    for i, part in enumerate(parts):
+        if isinstance(part, nn.Linear):
             x = dropout(x, share, rng.sample(("dropout", i)))
-        x = layer(x)
+        x = part(x)
     return x
 
 
@@ -57,7 +57,7 @@ def _drop(x: Tensor, share: float, dimensions: int, scale: bool = True) -> Tenso
     return x * kept.view(*kept.shape, *(1,) * (x.ndim - dimensions))
 
 
-class SampleDropPath(DropPath):
+class DropPath(layers.DropPath):
     """timm's stochastic depth: whole samples lose the branch."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class SampleDropPath(DropPath):
         return _drop(x, self.drop_prob, 1, self.scale_by_keep) if on else x
 
 
-class SampleStochasticDepth(StochasticDepth):
+class StochasticDepth(ops.StochasticDepth):
     """torchvision's; the mode ``batch`` drops all samples at once, which all processes draw alike."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -74,14 +74,14 @@ class SampleStochasticDepth(StochasticDepth):
         return _drop(input, self.p, 1) if self.training and self.p else input
 
 
-class SampleDropout(nn.Dropout):
+class Dropout(nn.Dropout):
     """torch's, of single numbers."""
 
     def forward(self, input: Tensor) -> Tensor:
         return _drop(input, self.p, input.ndim) if self.training and self.p else input
 
 
-class SampleDropout2d(nn.Dropout2d):
+class Dropout2d(nn.Dropout2d):
     """torch's, of whole channels."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -89,10 +89,10 @@ class SampleDropout2d(nn.Dropout2d):
 
 
 OF_SAMPLES: dict[type[nn.Module], type[nn.Module]] = {
-    DropPath: SampleDropPath,
-    StochasticDepth: SampleStochasticDepth,
-    nn.Dropout: SampleDropout,
-    nn.Dropout2d: SampleDropout2d,
+    layers.DropPath: DropPath,
+    ops.StochasticDepth: StochasticDepth,
+    nn.Dropout: Dropout,
+    nn.Dropout2d: Dropout2d,
 }
 
 

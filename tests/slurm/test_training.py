@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,27 @@ def test_a_sweep_through_submitit_of_which_one_job_fails(launcher: str, slurm: C
     assert "1 of 2 jobs failed: #1 (method.queue_size=100)" in done.stderr, done.stderr
     (finished,) = (tmp_path / "sweep").glob("*/run.json")
     assert json.loads(finished.read_text())["state"] == "finished"
+
+
+def test_a_job_of_submitit_that_is_told_to_go_is_requeued_by_it_and_goes_on(slurm: Cluster, tmp_path: Path) -> None:
+    """Slurm sends what submitit asks for, SIGUSR2, before the time is up, or where another job has precedence."""
+    given = [*long(WAIT), "-m", "hydra/launcher=submitit_slurm", "hydra.sweep.dir=sweep", "hydra.launcher.mem_gb=null",
+             "hydra.launcher.timeout_min=60", "hydra.launcher.cpus_per_task=1"]  # fmt: skip
+
+    def noted() -> int:
+        found = list((tmp_path / "sweep").glob("*/metrics.csv"))
+        return int((re.findall(r"^\d+,(\d+),", found[0].read_text(), re.MULTILINE) or [0])[-1]) if found else 0
+
+    with ThreadPoolExecutor(1) as pool:
+        sweep = pool.submit(
+            slurm.run, sys.executable, TRAIN, *given, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}, seconds=900
+        )
+        patience.until(lambda: noted() >= 25, 300)
+        (job,) = slurm.ask("squeue", "--noheader", "--format=%A").split()
+        slurm.ask("scancel", "--signal=USR2", job)
+        patience.until(lambda: Job(slurm, int(job)).restarts() == 1, 60)
+        done = sweep.result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = (tmp_path / "sweep").glob("*/run.json")
+    found = json.loads(record.read_text())
+    assert found["state"] == "finished" and [piece["step"] > 0 for piece in found["pieces"]] == [False, True]
