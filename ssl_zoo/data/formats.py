@@ -1,8 +1,7 @@
 """Image files as their pixels are stored: any integer or floating type, any number of bands.
 
 Pillow reads what has 8 bits; tifffile TIFF files with more bits, other bands or several pages; NumPy ``.npy`` files;
-torchvision PNG files of 16-bit colours, which Pillow would cut to 8, as it would ``.ppm`` files, which are read here,
-and those of :mod:`ssl_zoo.data.cut_bits`.
+:mod:`ssl_zoo.data.cut_bits` what Pillow would cut to 8 bits.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import struct
 import warnings
 import zlib
@@ -19,22 +17,18 @@ from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
-from ssl_zoo.data import cut_bits, suffixes
+from ssl_zoo.data import cut_bits, pixel_limit, suffixes
 
 EIGHT_BITS = ("JPEG", "MPO", "BMP", "DIB", "PCX")  # never more, and no transparency
 NPY, TIFF = "NPY", "TIFF"  # formats that are not only Pillow's
-MAGIC_NPY, MAGIC_PNG = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n"
+MAGIC_NPY = b"\x93NUMPY"
 MAGIC_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GDAL_NODATA, EXTRA_SAMPLES, BITS, SAMPLE_FORMAT = 42113, 338, 258, 339  # tags of TIFF
 ORIENTATION, LYING = 274, (5, 6, 7, 8)  # of EXIF: rows of the file are columns of the image
 ALPHA = (1, 2)  # kinds of extra samples that are transparency
-# Kind, width, height and largest value of a .pgm or .ppm file.
-NETPBM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 LOOK = 256  # bytes of a file's beginning
-LARGEST = 2**34  # bytes that one image may take: of a file that claims more, a tag is damaged
 # What the libraries raise for files that are cut short, of another kind than their name says, or of absurd sizes.
 UNREADABLE = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, TypeError, KeyError,
@@ -80,18 +74,13 @@ def header(file: str | bytes, channels: int, name: str = "") -> Header:
             found = _tiff_header(stream)
             if found is not None:
                 return found
-        deep = _deep_png(head)
-        if deep is not None:
-            return Header(np.dtype(np.uint16), deep, deep in (2, 4), False)
-        netpbm = _deep_netpbm(head)
-        if netpbm is not None:
-            return Header(np.dtype(np.uint16), netpbm[2], False, False)
-        cut_bits.refuse_sgi(head)
-        with Image.open(stream, formats=suffixes.formats(name)) as image:
-            if cut_bits.bits_that_pillow_cuts(stream, image) is not None:
-                alpha = image.mode.endswith("A")
-                return Header(np.dtype(np.uint16), len(image.getbands()), alpha, False)
-            return _pillow_header(image)
+        deep = cut_bits.of_head(head)
+        if deep is None:
+            with Image.open(stream, formats=suffixes.formats(name)) as image:
+                deep = cut_bits.of_jpeg_2000(stream, image)
+                if deep is None:
+                    return _pillow_header(image)
+        return Header(np.dtype(np.uint16), deep.bands, deep.alpha, False)
 
 
 def read(
@@ -124,12 +113,9 @@ def read(
             values, alpha = _npy(stream, channels), False
         elif kind == TIFF and (found := _tiff(stream)) is not None:
             values, alpha, tag = found
-        elif (bands := _deep_png(head)) is not None:
-            values, alpha = _torchvision_png(stream), bands in (2, 4)
-        elif _deep_netpbm(head) is not None:
-            values, alpha = _netpbm(stream), False
+        elif (deep := cut_bits.of_head(head)) is not None:
+            values, alpha = deep.read(stream), deep.alpha
         else:
-            cut_bits.refuse_sgi(head)
             values, alpha, tag = _pillow(stream, channels, shrink, exif, file if isinstance(file, str) else name)
     return Pixels(values, _missing(values, (tag, nodata)), alpha)
 
@@ -163,18 +149,6 @@ def _holds(dtype: np.dtype, value: float) -> bool:
     return float(value).is_integer() and limits.min <= value <= limits.max
 
 
-def check_size(height: int, width: int, of_pixel: int) -> None:
-    """Raise for an image that would fill the memory; Pillow's own limit, for the readers that have none."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and height * width > 2 * limit:
-        raise Image.DecompressionBombError(
-            f"Image size ({height * width} pixels) exceeds limit of {2 * limit} pixels, could be decompression bomb "
-            "DOS attack."
-        )
-    if height * width * of_pixel > LARGEST:
-        raise ValueError(f"{height} x {width} pixels of {of_pixel} bytes are {height * width * of_pixel >> 30} GiB")
-
-
 # NumPy
 
 
@@ -199,7 +173,7 @@ def _npy(stream: BinaryIO, channels: int) -> np.ndarray:
         raise ValueError(f"it holds {there} bytes, wanted {dtype} {list(shape)}")
     last = len(shape) == 2 or shape[-1] == _bands(shape, channels)
     height, width = shape[:2] if last else shape[1:]
-    check_size(height, width, there // (height * width))
+    pixel_limit.check_size(height, width, there // (height * width))
     stream.seek(0)
     values = np.lib.format.read_array(stream, allow_pickle=False)
     values = values.astype(np.uint8) * 255 if dtype.kind == "b" else values.astype(dtype.newbyteorder("="), copy=False)
@@ -243,7 +217,7 @@ def _tiff(stream: BinaryIO) -> tuple[np.ndarray, bool, float | None] | None:
         series, page = tiff.series[0], tiff.series[0].keyframe
         axes, bands = _layout(series)
         shape = dict(zip(series.axes, series.shape, strict=True))
-        check_size(shape["Y"], shape["X"], bands * np.dtype(series.dtype).itemsize)
+        pixel_limit.check_size(shape["Y"], shape["X"], bands * np.dtype(series.dtype).itemsize)
         try:
             values = series.asarray(maxworkers=1).transpose(axes).reshape(shape["Y"], shape["X"], bands)
         except UNREADABLE as error:
@@ -311,46 +285,6 @@ def _number(text: Any) -> float | None:
         return None
 
 
-# PNG of 16 bits
-
-
-def _deep_png(head: bytes) -> int | None:
-    """Bands of a PNG file with 16 bits and more than grey, by its first bytes; None: another file."""
-    if len(head) < 26 or not head.startswith(MAGIC_PNG) or head[24] != 16:
-        return None
-    return {2: 3, 4: 2, 6: 4}.get(head[25])
-
-
-def _torchvision_png(stream: BinaryIO) -> np.ndarray:
-    from torchvision.io import ImageReadMode, decode_png
-
-    content = bytearray(stream.read())
-    width, height = struct.unpack(">II", content[16:24])
-    check_size(height, width, 8)
-    image = decode_png(torch.frombuffer(content, dtype=torch.uint8), ImageReadMode.UNCHANGED)
-    return image.permute(1, 2, 0).numpy()
-
-
-# Netpbm of 16 bits
-
-
-def _deep_netpbm(head: bytes) -> tuple[int, int, int, int] | None:
-    """Height, width, bands and where the pixels begin, of a file with more than 8 bits; None: another file."""
-    found = NETPBM.match(head) if head[:2] in (b"P5", b"P6") else None
-    if found is None or not 255 < int(found[4]) < 65536:
-        return None
-    return int(found[3]), int(found[2]), 1 if found[1] == b"5" else 3, found.end()
-
-
-def _netpbm(stream: BinaryIO) -> np.ndarray:
-    content = stream.read()
-    found = _deep_netpbm(content[:LOOK])
-    assert found is not None
-    height, width, bands, begin = found
-    check_size(height, width, 2 * bands)
-    return np.frombuffer(content, ">u2", height * width * bands, begin).reshape(height, width, bands)
-
-
 # Pillow
 
 
@@ -382,10 +316,9 @@ def _pillow(
     stream: BinaryIO, channels: int, shrink: Shrink | None, exif: bool, name: str
 ) -> tuple[np.ndarray, bool, float | None]:
     with Image.open(stream, formats=suffixes.formats(name)) as image:
-        bits = cut_bits.bits_that_pillow_cuts(stream, image)
-        if bits is not None:
-            check_size(image.height, image.width, 2 * len(image.getbands()))
-            return cut_bits.decode(stream, bits), image.mode.endswith("A"), None
+        deep = cut_bits.of_jpeg_2000(stream, image)
+        if deep is not None:
+            return deep.read(stream), deep.alpha, None
         if shrink is not None and image.format == "JPEG":
             width, height = image.size
             lies = exif and image.getexif().get(ORIENTATION) in LYING
