@@ -33,7 +33,6 @@ from ssl_zoo.sides import Side, height_width, plain_side
 
 PLACES = ("auto", "device", "worker")
 SMALL = 96  # pixels up to which a CPU makes views faster in batches than one by one
-RESIDENT = 0.25  # share of the free memory of a GPU that a data set may take
 
 
 class DataModule(pl.LightningDataModule):
@@ -141,8 +140,8 @@ class DataModule(pl.LightningDataModule):
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
         if not self.trains:
-            size = min(self.batch_size, len(self.train))
-            return Plan(len(self.train), size, self.seed, shards=self.train.shards, shares=self.train.shares)
+            fitting = min(self.batch_size, len(self.train))
+            return Plan(len(self.train), fitting, self.seed, shards=self.train.shards, shares=self.train.shares)
         sizes = len(self.train), self.batch_size, self.seed, self.accumulate
         mixture = Mixture.of(self.train.labels, self.unlabelled_per_labelled)
         return Plan(*sizes, rank, world, device, self.train.shards, self.epoch_steps, mixture, self.train.shares)
@@ -289,14 +288,6 @@ class DataModule(pl.LightningDataModule):
         processes = self.trainer.num_devices if self.trainer is not None else processes
         return auto_workers(self.workers, self.train.in_memory and self.where != "worker", processes, cores)
 
-    def _resident(self, part: Part, device: torch.device) -> Part:
-        """Samples in memory on a GPU, if they take little of what is free there."""
-        if device.type != "cuda":
-            return part
-        row = part.fetch(torch.zeros(1, dtype=torch.int64))
-        size = len(part.source) * row.numel() * row.element_size()
-        return part.to(device) if size <= RESIDENT * torch.cuda.mem_get_info(device)[0] else part
-
     # Loaders
 
     def train_dataloader(self) -> TrainLoader:
@@ -306,7 +297,7 @@ class DataModule(pl.LightningDataModule):
         device = self._device()
         batched = self._batched(device)
         if batched:
-            self.train = self._resident(self.train, device)
+            self.train = self.train.resident(device)
         kept = self.train.positions.device if batched else "cpu"
         plan = self._plan(distributed.rank(), distributed.world_size(), kept)
         task = None if batched else TrainTask(self.train, self._worker_views, self.seed, self._finish(device))

@@ -15,6 +15,8 @@ from ssl_zoo.augmentations.views import WHITE
 from ssl_zoo.data.fingerprint import digest, numbers, of
 from ssl_zoo.sides import Side
 
+RESIDENT = 0.25  # share of the free memory of a GPU that a data set may take
+
 
 class DamagedFile(Exception):
     """A file that cannot be decoded; loaders replace it, report it once and count it."""
@@ -158,3 +160,11 @@ class Part:
         moved = Part(self.source.to(device), self.positions)
         moved.positions, moved.labels = self.positions.to(device), labels
         return moved
+
+    def resident(self, device: torch.device) -> Part:
+        """The same on a GPU, if what lies in memory takes little of what is free there; else as it is."""
+        if device.type != "cuda":
+            return self
+        row = self.fetch(torch.zeros(1, dtype=torch.int64))
+        size = len(self.source) * row.numel() * row.element_size()
+        return self.to(device) if size <= RESIDENT * torch.cuda.mem_get_info(device)[0] else self

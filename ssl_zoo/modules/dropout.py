@@ -1,7 +1,7 @@
 """Dropout and stochastic depth whose masks belong to samples: they do not depend on the number of processes.
 
 A method's own dropout draws from ``batch.rng`` (:func:`dropout`). Layers inside of networks, which know no batch, draw
-from torch's generators, which are the same on all processes at the begin of a step (:func:`draw_for_samples`).
+from torch's generators, which are the same on all processes at the beginning of a step (:func:`draw_for_samples`).
 """
 
 from __future__ import annotations
@@ -99,4 +99,5 @@ OF_SAMPLES: dict[type[nn.Module], type[nn.Module]] = {
 def draw_for_samples(module: nn.Module) -> None:
     """In place: dropout and stochastic depth anywhere inside give the same masks on any number of processes."""
     for child in module.modules():
-        child.__class__ = OF_SAMPLES.get(type(child), type(child))
+        if type(child) in OF_SAMPLES:
+            child.__class__ = OF_SAMPLES[type(child)]
