@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import config
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
-from ssl_zoo.data.synthetic import synthetic
+from ssl_zoo.data.image.synthetic import synthetic
 
 SIZE = 32
 SCALE = (0.08, 1.0)

@@ -6,7 +6,6 @@ import itertools
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -39,15 +38,10 @@ def raw_batch(data: DataModule, micro: int) -> RawBatch:
     return RawBatch(data.train.fetch(index), index, None if labels is None else labels[index], slot, 0, micro)
 
 
-def moved(raw: RawBatch, device: torch.device) -> RawBatch:
-    label = None if raw.label is None else raw.label.to(device)
-    return replace(raw, images=raw.images.to(device), index=raw.index.to(device), label=label)
-
-
 def twins(data: DataModule, micro: int, device: torch.device) -> tuple[Batch, Batch]:
     """The same batch with its views made on the CPU, and made on the device."""
     raw = raw_batch(data, micro)
-    return data.on_after_batch_transfer(raw, 0), data.on_after_batch_transfer(moved(raw, device), 0)
+    return data.on_after_batch_transfer(raw, 0), data.on_after_batch_transfer(raw.to(device), 0)
 
 
 APART = 2 / 255  # of pixel values in [0, 1]
@@ -80,7 +74,7 @@ def random_numbers(setting: Setting) -> Iterator[Row]:
         yield row(f"random_numbers/{name}", int((here != there).sum()), "differ", "<= 0", note=f"of {here.numel()}")
 
 
-def pipelines(setting: Setting) -> Iterator[tuple[str, DataModule]]:
+def pipelines(setting: Setting) -> Iterator[tuple[str, Any]]:
     """Every augmentation of conf/ for images, at both scales, with a data set that it fits."""
     large = ("data.image_size=32" if setting.tiny else "data.image_size=224", "data.batch_size=8")
     for name in ["simclr"] if setting.tiny else conf_names("augmentation"):
@@ -101,9 +95,10 @@ def replayed(data: DataModule, device: torch.device) -> tuple[int, bool]:
     whether there was a graph."""
     changed = 0
     for epoch, micro in itertools.product(range(2), range(4)):
-        raw = replace(moved(raw_batch(data, micro), device), epoch=epoch)
+        raw = raw_batch(data, micro).to(device)
+        raw.epoch = epoch
         batch = data.on_after_batch_transfer(raw, 0)
-        plain, reports = data.views(raw.images, Draw(stream_key(data.seed, STREAM, epoch), batch.rng.slot))
+        plain, reports = data.views(raw.samples, Draw(stream_key(data.seed, STREAM, epoch), batch.rng.slot))
         pairs = [*zip(plain, batch.views, strict=True), *((reports[name], batch.extra[name]) for name in reports)]
         changed += sum(int((a != b).sum()) for a, b in pairs)
     return changed, data.captured.recording

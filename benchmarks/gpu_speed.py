@@ -21,10 +21,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_zoo import build, config, worker
-from ssl_zoo.benchmarks.gpu_agreement import moved, raw_batch
+from ssl_zoo.benchmarks.gpu_agreement import raw_batch
 from ssl_zoo.benchmarks.gpu_rows import Row, Setting, row
-from ssl_zoo.data.arrays import Arrays
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.image.arrays import Arrays
+from ssl_zoo.data.image.datamodule import ImageData
 from ssl_zoo.data.source import Splits
 from ssl_zoo.methods.base import Method
 from ssl_zoo.trainer import make_trainer, precision_of
@@ -164,7 +164,7 @@ def busy_share(intervals: list[tuple[float, float]]) -> float:
     return covered(intervals, since) / (end - since)
 
 
-class TimedData(DataModule):
+class TimedData(ImageData):
     """A data module whose views a clock times, all of what it does on the device."""
 
     clock: Clock
@@ -197,11 +197,11 @@ def fit(cfg: DictConfig, method: Method, data: TimedData, clock: Clock) -> None:
     trainer.fit(method, datamodule=data)
 
 
-def count_flops(cfg: DictConfig, data: DataModule, device: torch.device) -> int:
+def count_flops(cfg: DictConfig, data: ImageData, device: torch.device) -> int:
     """Operations of matrix products and convolutions in one step, forward and backward; views are not counted."""
     method = build.build_method(cfg, data.info).to(device)
-    raw = moved(raw_batch(data, 0), device)
-    batch = DataModule.on_after_batch_transfer(data, raw, 0)
+    raw = raw_batch(data, 0).to(device)
+    batch = ImageData.on_after_batch_transfer(data, raw, 0)
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     with FlopCounterMode(display=False) as counter, half:
         method.training_loss(batch)["loss"].backward()

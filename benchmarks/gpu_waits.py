@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from omegaconf import DictConfig
 
-from ssl_zoo.benchmarks.gpu_agreement import attempt, methods, moved, pipelines, place, raw_batch, ready
+from ssl_zoo.benchmarks.gpu_agreement import attempt, methods, pipelines, place, raw_batch, ready
 from ssl_zoo.benchmarks.gpu_rows import Row, Setting, row
 from ssl_zoo.benchmarks.steps import one_step
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.image.datamodule import ImageData
 
 
 @contextmanager
@@ -32,12 +32,12 @@ def refused(device: torch.device) -> Iterator[list[str]]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def waits_of_step(cfg: DictConfig, data: DataModule, device: torch.device) -> list[str]:
+def waits_of_step(cfg: DictConfig, data: ImageData, device: torch.device) -> list[str]:
     """Where the third step waits: its batch, its views and the whole of its training step, in bfloat16."""
     method, stream = ready(cfg, data, device), iter(data.train_dataloader())
 
     def one() -> None:
-        batch = data.on_after_batch_transfer(moved(next(stream), device), 0)
+        batch = data.on_after_batch_transfer(next(stream).to(device), 0)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             one_step(method, batch)
 
@@ -48,8 +48,8 @@ def waits_of_step(cfg: DictConfig, data: DataModule, device: torch.device) -> li
     return found
 
 
-def waits_of_views(data: DataModule, device: torch.device) -> list[str]:
-    raws = [moved(raw_batch(data, micro), device) for micro in range(2)]
+def waits_of_views(data: ImageData, device: torch.device) -> list[str]:
+    raws = [raw_batch(data, micro).to(device) for micro in range(2)]
     data.on_after_batch_transfer(raws[0], 0)
     with refused(device) as found:
         data.on_after_batch_transfer(raws[1], 0)

@@ -19,7 +19,8 @@ from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
 from ssl_zoo.benchmarks.steps import one_step
 from ssl_zoo.benchmarks.timing import Peak, threads
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.optim.schedules import Progress
 
 SIZE, BATCH = 32, 128
@@ -40,7 +41,7 @@ def training_steps(overrides: list[str], views: int, batch: int, count: int, cor
     cfg = config.load(["data=synthetic", *sizes, *overrides])
     seconds = []
     with threads(cores), Peak() as peak:
-        method: Any = build.build_method(cfg, DataInfo(10 * batch, None, SIZE, 3, batch)).train()
+        method: Any = build.build_method(cfg, image_info(10 * batch, None, SIZE, 3, batch)).train()
         method.bind(batch)
         worker.prepare(method, torch.device("cpu"), False)
         shown = [torch.randn(batch, 3, SIZE, SIZE) for _ in range(views)]

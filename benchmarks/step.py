@@ -24,7 +24,7 @@ from ssl_zoo import config, worker
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
 from ssl_zoo.benchmarks.timing import threads
 from ssl_zoo.data.batch import Batch
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.image.datamodule import ImageData
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.modules.ema import EMA
 
@@ -84,7 +84,7 @@ class Interleaved:
             self.peer.append(handed - began)
 
 
-class Ready(DataModule):
+class Ready(ImageData):
     """Trains on what it is given instead of its own views."""
 
     given: Interleaved

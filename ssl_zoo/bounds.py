@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ssl_zoo import renamed
 from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.sides import plain_side
+from ssl_zoo.sides import WORDS, is_side
 
 MOST = 1 << 53  # of any whole number: what a double holds
 # Largest values of settings that decide how much memory or how many processes an evaluation takes.
@@ -21,6 +22,7 @@ LIMITS = {
     "image_size": 4096, "size": 4096, "channels": 1024, "in_channels": 1024, "batch_size": 1 << 20, "workers": 1024,
     "devices": 4096, "num_nodes": 1 << 16, "accumulate": 1 << 20,
 }  # fmt: skip
+FACTS = 1 << 16  # values of a fact: the columns of a table, the words of a vocabulary
 AUGMENTATION = 1 << 16  # of whole numbers in a view: pixels, counts, bits
 TENSOR, TENSORS = 64 << 20, 512 << 20  # bytes that a network may always take: the largest tensor, all that are made
 # Operations while a network is built: always, and for each tensor of the checkpoint, of which methods take at most 7.
@@ -36,17 +38,30 @@ def number_problem(path: str, value: int) -> str | None:
 
 
 def data_info(found: Any, where: str) -> DataInfo:
-    """What a checkpoint says of its data: whole numbers, of at least 1."""
+    """What a checkpoint says of its data: whole numbers of at least 1, and facts in plain values."""
     names = [field.name for field in fields(DataInfo)]
-    if not isinstance(found, Mapping) or set(found) != set(names):
+    found = renamed.current_info(found) if isinstance(found, Mapping) else {}
+    if {*found} != {*names} or not isinstance(found["facts"], Mapping):
         raise ConfigError(f"{where}: does not say of which data it is; the file is damaged or was changed")
-    for key in names:
-        value = found[key]
-        sides = key == "image_size" and isinstance(value, (list, tuple)) and len(value) == 2
-        problem = next((told for one in (value if sides else [value]) if (told := _whole_problem(key, one))), None)
-        if problem and not (key == "classes" and value is None):
+    facts = {key: tuple(value) if isinstance(value, list) else value for key, value in found["facts"].items()}
+    names.remove("facts")
+    problems = {key: _whole_problem(key, found[key]) for key in names}
+    problems |= {key: _fact_problem(key, value) for key, value in facts.items()}
+    for key, problem in problems.items():
+        if problem and not (key == "classes" and found[key] is None):
             raise ConfigError(f"{where}: data_info.{key} {problem}")
-    return DataInfo(**{**found, "image_size": plain_side(found["image_size"])})
+    return DataInfo(**{key: found[key] for key in names}, facts=facts)
+
+
+def _fact_problem(key: str, value: Any) -> str | None:
+    """Words and numbers, and lists of them."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    if len(several) > FACTS:
+        return f"has {len(several):,} values, and a file may have at most {FACTS:,}"
+    if key in LIMITS and not is_side(value):  # what decides how much memory an evaluation takes
+        return _whole_problem(key, value) or f"is {str(value)[:40]!r}, wanted {WORDS}"
+    numbers = (one for one in several if not isinstance(one, (str, float, bool)) and value is not None)
+    return next((told for one in numbers if (told := _whole_problem(key, one))), None)
 
 
 def _whole_problem(key: str, value: Any) -> str | None:

@@ -62,19 +62,12 @@ def check_signatures(cfg: DictConfig, resolved: dict[str, Any] | None = None) ->
 
 
 def _view_problems(config: dict[str, Any]) -> list[str]:
-    from ssl_zoo.augmentations import registry
-    from ssl_zoo.augmentations.views import ViewSpec
-
-    views, found = config["augmentation"]["views"], []
-    for i, view in enumerate(views):
-        found += [f"augmentation.views.{i}: {text}" for text in ViewSpec.problems(view)]
-    for i, view in enumerate([] if found else views):
-        found += [f"augmentation.views.{i}.ops: {text}" for text in registry.check(view["ops"])]
-    evaluation = config["augmentation"]["eval"]
-    found += [f"augmentation.eval.ops: {text}" for text in registry.check(evaluation["ops"])]
-    size = evaluation.get("size")  # of the evaluation view, where it is not the images'
-    if size is not None and not (isinstance(size, int) and size >= 1):
-        found.append(f"augmentation.eval.size={size!r}: wanted a whole number of pixels, or null for data.image_size")
+    views = config["augmentation"]["views"]
+    data = locate(config["data"]["_target_"])
+    try:
+        found = data.augmentation_class(config["augmentation"]).problems(views, config["augmentation"]["eval"])
+    except ConfigError as error:
+        found = [str(error)]
     if found:
         return found
     method = locate(config["method"]["_target_"])
@@ -117,6 +110,27 @@ def build_data(cfg: DictConfig, trains: bool = True) -> DataModule:
     return _build(cfg.data, "data", **({} if trains else {"trains": False}))
 
 
+def check_kind(cfg: DictConfig, data: DataModule) -> None:
+    """Whether the method and the compiler can take views that are no single tensors, where the data's are none.
+
+    Raises:
+        ConfigError: If not, before anything is built.
+    """
+    if data.tensor_views:
+        return
+    method = locate(cfg.method._target_)
+    of = f"the views that {type(data.augmentation).__name__} makes are no single tensors"
+    if method.tensor_views:
+        raise ConfigError(
+            f"{method.__name__} mixes, shuffles or cuts views, and {of}; take a method that passes them on as they "
+            "are, such as simclr, byol, barlow_twins or vicreg"
+        )
+    if cfg.trainer.compile:
+        raise ConfigError(
+            f"trainer.compile={cfg.trainer.compile} wants batches of one shape, and {of}; set trainer.compile=false"
+        )
+
+
 def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     """The method with its backbone, heads and state; batch norms grouped as ``batch_norm.group`` says.
 
@@ -131,7 +145,7 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     teacher_record.embed(cfg)
     torch.manual_seed(cfg.seed)
     wanted = {"data_info": info} if "data_info" in inspect.signature(cls).parameters else {}
-    said: Any = OmegaConf.to_container(cfg.method, resolve=True)
+    said: Any = filled_in(OmegaConf.to_container(cfg.method, resolve=True), info.facts, "method")
     backbone = {} if said.get("backbone") is None else {"backbone": build_backbone(said.pop("backbone"))}
     method: Method = _build(OmegaConf.create({"method": said}).method, "method", **backbone, **wanted)
     method.data_info = info
@@ -141,6 +155,27 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     draw_for_samples(method)
     _check_chunks(cfg, method, info)
     return method
+
+
+def filled_in(node: Any, facts: Mapping[str, Any], path: str) -> Any:
+    """Settings below ``method`` in which what is null and called as a fact of the data has its value.
+
+    Raises:
+        ConfigError: If a network is set up for other samples than those of the data.
+    """
+    if isinstance(node, list):
+        return [filled_in(value, facts, f"{path}.{i}") for i, value in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    found = {key: filled_in(value, facts, f"{path}.{key}") for key, value in node.items()}
+    if "_target_" not in node:
+        return found
+    wanted = [key for key in inspect.signature(locate(node["_target_"])).parameters if key in facts and key in node]
+    for key in wanted:
+        # Another kind of value is a setting of the method that happens to have the name.
+        if type(found.get(key)) is type(facts[key]) and found[key] != facts[key]:
+            raise ConfigError(f"{path}.{key}={found[key]}: the data's is {facts[key]}; leave it out, or set it to null")
+    return {**found, **{key: facts[key] for key in wanted if found.get(key) is None}}
 
 
 def build_backbone(said: Mapping[str, Any]) -> Backbone:
@@ -187,7 +222,7 @@ def run_record(cfg: DictConfig, record: runs.Record, info: DataInfo) -> dict[str
         "length": record.length,
         "data": record.data,
         "version": __version__,
-        "data_info": dict(vars(info)),
+        "data_info": {**vars(info), "facts": dict(info.facts)},
     }
 
 
@@ -246,7 +281,7 @@ def _check_parts(config: dict[str, Any], where: str) -> None:
     parts = ("method", "backbone", "data", "trainer", "batch_norm")
     wrong = [key for key in parts if not isinstance(config.get(key), dict)]
     data = {} if wrong else config["data"]
-    wrong += [f"data.{key}" for key, kind in SIZES.items() if data and not fits(data.get(key), kind)]
+    wrong += [f"data.{key}" for key, kind in SIZES.items() if key in data and not fits(data[key], kind)]
     wrong += ["batch_norm.group"] if not wrong and not fits(config["batch_norm"].get("group"), Size | None) else []
     if wrong:
         raise ConfigError(f"{where}: its configuration cannot be used: {wrong[0]} is missing or makes no sense")

@@ -249,7 +249,7 @@ def _export(argv: list[str]) -> int:
 
 
 def _pack(argv: list[str]) -> int:
-    from ssl_zoo.data import pack
+    from ssl_zoo.data.image import pack
 
     if not argv:
         print(pack.HELP)
@@ -258,13 +258,15 @@ def _pack(argv: list[str]) -> int:
     cfg = config.load(overrides)
     _check_training(cfg)
     data = cfg.data
+    if "image_size" not in data:
+        raise ConfigError(f"ssl-zoo pack writes images, and data._target_={data._target_} has none")
     splits = hydra.utils.instantiate(data.source)(
         root=data.root, download=data.download, image_size=data.image_size, channels=data.channels
     )
     for line in getattr(splits.train, "decisions", ()):
         print(line)
     if options.chunk is not None:
-        from ssl_zoo.data.stream import write_splits
+        from ssl_zoo.data.image.stream import write_splits
 
         write_splits(splits, options.out, options.chunk)
         use = words.setting("data.root", options.out)

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ssl_zoo import words
 from ssl_zoo.errors import ConfigError, nearest
 
-SHARED = "base"  # the file of a group that its others build on (data/base.yaml): no choice of its own
+SHARED = {"any", "base"}  # files of a group that its others build on (data/base.yaml): no choices of their own
 OF_THE_SCALE = "/${scale}"
 
 
@@ -125,7 +125,7 @@ class Composer:
 
     def names(self, group: str) -> list[str]:
         """What ``group=`` may be: its files, and its folders that have a file for each scale."""
-        return sorted({*self._files(group), *self.folders(group)} - {SHARED})
+        return sorted({*self._files(group), *self.folders(group)} - SHARED)
 
     def is_good_choice(self, override: Override) -> bool:
         """Whether an override chooses a file that there is."""
@@ -188,7 +188,8 @@ def told(error: Exception) -> str:
         if "/" in group:
             top, _, name = group.partition("/")
             return f"{top}={name}: it has no file for the scale {choice}; leave {top} out for the method's own"
-        return f"{group}={choice}: there is no such {group}; {nearest(choice, getattr(error, 'options', None) or [])}"
+        known = [name for name in getattr(error, "options", None) or [] if name not in SHARED]
+        return f"{group}={choice}: there is no such {group}; {nearest(choice, known)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{lines[0] if lines else type(error).__name__} (HYDRA_FULL_ERROR=1 shows where)"

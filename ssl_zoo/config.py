@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,20 @@ def _resolve_problems(cfg: DictConfig) -> Iterator[str]:
         except OmegaConfBaseException as error:
             at = error.full_key or str(key)
             missing = isinstance(error, MissingMandatoryValue)
-            found[at] = f"{at} is not set; give {at}=VALUE" if missing else f"{at}: {str(error).splitlines()[0]}"
+            found[at] = f"{at} is not set; give {at}=VALUE" if missing else f"{at}: {_unresolved(str(error))}"
     yield from found.values()
+
+
+def _unresolved(error: str) -> str:
+    """The first line of OmegaConf's error; where it is a fact that these data do not have, what to choose instead."""
+    line = error.splitlines()[0]
+    asked = re.fullmatch(r"Interpolation key 'data\.(\w+)' not found", line)
+    if asked is None:
+        return line
+    return (
+        f"it asks for data.{asked[1]}, and samples of this data have none; choose an augmentation and a backbone that "
+        "are made for them: augmentation=NAME backbone=NAME"
+    )
 
 
 def _structure_problems(values: dict[str, Any]) -> Iterator[str]:
@@ -105,9 +118,10 @@ def _devices_problems(cfg: DictConfig) -> Iterator[str]:
 
 
 def _batch_problems(cfg: DictConfig) -> Iterator[str]:
-    numbers = ("data.batch_size", "trainer.accumulate", "trainer.num_nodes", "data.channels")
+    numbers = ["data.batch_size", "trainer.accumulate", "trainer.num_nodes"]
+    numbers += ["data.channels"] if "channels" in cfg.data else []
     wrong = [*_devices_problems(cfg), *(problem for path in numbers for problem in _positive(cfg, path))]
-    if not is_side(cfg.data.image_size):
+    if "image_size" in cfg.data and not is_side(cfg.data.image_size):
         wrong.append(f"data.image_size={cfg.data.image_size!r}: wanted {WORDS}")
     yield from wrong
     if not wrong and cfg.trainer.devices != -1:

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ from torch import Tensor, nn
 
 from ssl_zoo import __version__, build, runs
 from ssl_zoo.backbones.base import Backbone, backbone_of
-from ssl_zoo.backbones.towers import Towers
 from ssl_zoo.errors import ConfigError, require
-from ssl_zoo.sides import height_width
 
 FILE = "<FILE>"  # stands in the lines of `load` until the name of the file is known
 TOLERANCE = 1e-5  # of the features, relative to the largest where that is above 1
@@ -38,7 +36,7 @@ card, given = json.load(open(sys.argv[1], encoding="utf-8")), load_file(sys.argv
 scope = {}
 exec(card["load"], scope)
 with torch.no_grad():
-    output = scope["net"](given["input"])
+    output = scope["net"](given["input"] if "input" in given else scope["net"].example())
 if output.shape != given["output"].shape:
     sys.exit(f"features have shape {list(output.shape)} instead of {list(given['output'].shape)}")
 print(json.dumps({"difference": (output - given["output"]).abs().max().item(), "own": "ssl_zoo" in sys.modules}))
@@ -67,26 +65,29 @@ def export(
     source = runs.find(run)
     method, cfg, checkpoint = build.load_method(source.file, trust)
     backbone = backbone_of(method.encoder).eval()
-    load = FORMATS[format](backbone, cfg)
+    facts = method.data_info.facts
+    load = FORMATS[format](backbone, cfg, facts)
     if load is None:
-        possible = [name for name, recipe in FORMATS.items() if recipe(backbone, cfg) is not None]
+        possible = [name for name, recipe in FORMATS.items() if recipe(backbone, cfg, facts) is not None]
         raise ConfigError(
             f"format={format}: there is no network like {backbone.name!r} (stem {backbone.origin.stem}) in {format}; "
             f"this encoder can be exported as: {', '.join(possible)}"
         )
     file = _target(source, out, f"{_name(cfg.method)}-{backbone.name}-{format}")
-    size = height_width(backbone.fixed_size or cfg.data.image_size)  # patches, not images: CPC v2's
-    view = torch.randn(2, backbone.origin.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    view = backbone.example()
     with torch.no_grad():
-        reference = {"input": view, "output": backbone(view).contiguous()}
+        reference = {"output": backbone(view).contiguous()}
+    if isinstance(view, Tensor):
+        reference["input"] = view
     card = _card(backbone, cfg, checkpoint, source, format, load.replace(FILE, repr(file.name)))
+    card["data"] |= facts
     return _write_verified(file, backbone, card, reference)
 
 
 # How each format builds the network: Python that leaves it in `net`, or None where the library has no such network.
 
 
-def _torchvision(backbone: Backbone, cfg: DictConfig) -> str | None:
+def _torchvision(backbone: Backbone, cfg: DictConfig, facts: Mapping[str, Any]) -> str | None:
     from torchvision import models
 
     origin = backbone.origin
@@ -98,7 +99,7 @@ def _torchvision(backbone: Backbone, cfg: DictConfig) -> str | None:
     return _library("torchvision", first, net, backbone.net)
 
 
-def _timm(backbone: Backbone, cfg: DictConfig) -> str | None:
+def _timm(backbone: Backbone, cfg: DictConfig, facts: Mapping[str, Any]) -> str | None:
     import timm
 
     origin = backbone.origin
@@ -110,20 +111,18 @@ def _timm(backbone: Backbone, cfg: DictConfig) -> str | None:
     return _library("timm", first, net, backbone.net)
 
 
-def _safetensors(backbone: Backbone, cfg: DictConfig) -> str | None:
-    arguments = OmegaConf.to_container(cfg.backbone, resolve=True)
-    assert isinstance(arguments, dict)
+def _safetensors(backbone: Backbone, cfg: DictConfig, facts: Mapping[str, Any]) -> str | None:
+    arguments = build.filled_in(OmegaConf.to_container(cfg.backbone, resolve=True), facts, "backbone")
     kept = {str(key): value for key, value in arguments.items() if key not in ("_target_", "weights")}
     module, _, factory = str(cfg.backbone["_target_"]).rpartition(".")
     words = "".join(f", {key}={value!r}" for key, value in kept.items()).removeprefix(", ")
     imports, call = f"from {module} import {factory}\n", f"{factory}({words}, weights={FILE})"
-    if isinstance(backbone, Towers):
-        imports += "from ssl_zoo.backbones.towers import towers\n"
-        call = f"towers({factory}({words}), {backbone.channels}, weights={FILE})"
+    around = backbone.built_around(f"{factory}({words})", FILE)
+    imports, call = (imports, call) if around is None else (imports + around[0], around[1])
     return f"{imports}\nnet = {call}\nnet.eval()\n"
 
 
-FORMATS: dict[str, Callable[[Backbone, DictConfig], str | None]] = {
+FORMATS: dict[str, Callable[[Backbone, DictConfig, Mapping[str, Any]], str | None]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "safetensors": _safetensors,
@@ -191,19 +190,11 @@ def _card(
         "format": format,
         "load": load,
         "features": backbone.out_features,
-        "preprocessing": {
-            "input": f"[B, {backbone.origin.in_channels}, H, W], float in [0, 1] before normalisation",
-            # What is 0 and what is 1 before it, in the numbers of the files; outside is cut.
-            "range": config["data"]["source"].get("range", [0, 255]),
-            "nodata": config["data"]["source"].get("nodata"),
-            "image_size": backbone.fixed_size or augmentation["eval"].get("size") or config["data"]["image_size"],
-            "ops": augmentation["eval"]["ops"],
-            "normalize": augmentation.get("normalize"),
-        },
+        "preprocessing": {**backbone.preprocessing(config), "ops": augmentation["eval"]["ops"]},
         "method": config["method"]["_target_"],
         "card": config.get("card"),
         "backbone": config["backbone"],
-        "data": {key: config["data"].get(key) for key in ("source", "subset", "image_size", "channels", "batch_size")},
+        "data": {key: config["data"].get(key) for key in ("source", "subset", "batch_size")},
         "epoch": checkpoint.get("epoch"),
         "step": checkpoint.get("global_step"),
         "metrics": metrics(source.folder),

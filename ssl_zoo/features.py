@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.distributed import exchange_, gather_lists, rank
+from ssl_zoo.samples import cast
 
 Part = tuple[Tensor, Tensor, Tensor]  # of a batch: features [B, F], labels [B], positions [B]
 
@@ -43,7 +44,7 @@ def extract(
     net: Any,
     loader: Iterable[Any],
     device: torch.device | str,
-    embed: Callable[[Tensor], Tensor] | None = None,
+    embed: Callable[[Any], Tensor] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Features:
     """Features of everything in ``loader``, as ``net`` gives them in evaluation mode and without gradient.
@@ -54,10 +55,10 @@ def extract(
 
     Args:
         net: Module, already on ``device``.
-        loader: Yields ``(view [B, C, H, W], label [B] or None, index [B])``. ``rows`` ``[n]``, if it has that: the
+        loader: Yields ``(view of B samples, label [B] or None, index [B])``. ``rows`` ``[n]``, if it has that: the
             positions that will come, in their order.
         device: Where the views are sent.
-        embed: Features of a view ``[B, ...]``, made with ``net``; None: ``net.embed`` as float32.
+        embed: Features of a view, made with ``net``; None: ``net.embed`` as float32.
         dtype: Of the features that are kept; None: as they are made. float16 takes half of float32's memory and
             traffic, and keeps 11 bits: a number is off by up to 0.05 %, and one above 65,504 is infinite.
 
@@ -92,7 +93,8 @@ def extract_on(net: Any, loader: Iterable[Any], device: torch.device | str) -> F
 def _part(net: Any, embed: Any, batch: Any, device: torch.device | str, dtype: torch.dtype | None) -> Part:
     view, label, index = batch
     label = torch.full_like(index, -1) if label is None else label
-    view = view.to(device, getattr(net, "dtype", view.dtype), non_blocking=True)
+    view = view.to(device, non_blocking=True)
+    view = cast(view, net.dtype) if hasattr(net, "dtype") else view
     features = net.embed(view).float() if embed is None else embed(view)
     return features.to("cpu", dtype or features.dtype), label.long().cpu(), index.cpu()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo import __version__, build, runs
+from ssl_zoo import __version__, build, renamed, runs
 from ssl_zoo.config import differences, identity, plain
 from ssl_zoo.data.fingerprint import changed
 from ssl_zoo.errors import ConfigError
@@ -201,7 +201,7 @@ def _from(cfg: DictConfig, folder: Path) -> Chosen:
     found = runs.find(cfg.resume, "resume")
     checkpoint = runs.read_checkpoint(found.file, "resume")
     said = checkpoint["ssl_zoo"]
-    typed = said.get("identity") or identity(said["config"])
+    typed = renamed.current(said.get("identity") or identity(said["config"]))
     others = differences(typed, identity(plain(cfg)), common=said.get("version") != __version__)
     if others:
         raise ConfigError(

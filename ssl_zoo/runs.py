@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ssl_zoo import __version__, archives, files, trust
+from ssl_zoo import __version__, archives, files, renamed, trust
 from ssl_zoo.config import config_hash, differences, identity
 from ssl_zoo.errors import ConfigError, nearest
 from ssl_zoo.lock import job
@@ -59,6 +59,9 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)  # the last values, when it is finished
     seconds: float = 0.0  # of training, over all pieces
     version: str | None = __version__  # of ssl_zoo; None: from before there were records
+
+    def __post_init__(self) -> None:
+        self.identity = renamed.current(self.identity)
 
     @classmethod
     def begin(cls, typed: dict[str, Any], **more: Any) -> Record:

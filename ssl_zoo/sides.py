@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.ranges import Size
 from ssl_zoo.signatures import fits
 
@@ -24,6 +25,18 @@ def plain_side(side: Any) -> Any:
         return side
     height, width = height_width(side)
     return height if height == width else (height, width)
+
+
+def square(info: Any) -> int:
+    """The side of the square images that ``info``, a :class:`ssl_zoo.data.batch.DataInfo`, tells of.
+
+    Raises:
+        ConfigError: If they are no squares.
+    """
+    if isinstance(info.image_size, int):
+        return info.image_size
+    raise ConfigError(f"this method works on square images, and data.image_size is {list(info.image_size)}; "
+                      f"set data.image_size={max(info.image_size)}")
 
 
 def is_side(side: Any) -> bool:

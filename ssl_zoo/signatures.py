@@ -13,6 +13,7 @@ from typing import Any
 from ssl_zoo.errors import nearest
 from ssl_zoo.ranges import Range
 
+C = typing.TypeVar("C", bound=type)
 SPECIAL = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 # What the builder hands over itself, so that no configuration lists it.
 INJECTED = ("data_info",)
@@ -95,6 +96,16 @@ def _parameters_of(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter] 
         return None
 
 
+def passing_on(cls: C) -> C:
+    """Class decorator: what ``**more`` of ``__init__`` takes are the arguments of the base class, and nothing else."""
+    own = [p for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    names = {p.name for p in own}
+    base = [p for p in inspect.signature(cls.__base__).parameters.values() if p.name not in names]  # type: ignore[arg-type]
+    both = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *base)]
+    cls.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+    return cls
+
+
 def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
     """What the arguments of a class or a function are annotated with, ranges included."""
     return _hints_of(call)
@@ -103,8 +114,9 @@ def hints_of(call: Callable[..., Any]) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _hints_of(call: Callable[..., Any]) -> dict[str, Any]:
     target = call.__init__ if inspect.isclass(call) else call  # type: ignore[misc]
+    inherited = hints_of(call.__mro__[1]) if inspect.isclass(call) and "__signature__" in vars(call) else {}
     try:
-        return typing.get_type_hints(target, include_extras=True)
+        return {**inherited, **typing.get_type_hints(target, include_extras=True)}
     except (NameError, TypeError, AttributeError):
         return {}  # annotations of another library that cannot be evaluated here
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssl_zoo import renamed
 from ssl_zoo.bounds import number_problem
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.signatures import locate
@@ -127,6 +128,7 @@ class _Reader:
         if strange:
             raise self.refused(path, f"has the key {str(strange[0])[:80]!r}, which is no name of a setting")
         if "_target_" in node:
+            node = renamed.moved(node)
             self._call(node, path)
         return {key: self.copy(value, f"{path}.{key}".lstrip("."), depth + 1) for key, value in node.items()}
 

@@ -83,6 +83,7 @@ def build_run(cfg: DictConfig, data: Any = None) -> tuple[Method, Any]:
         data: The data module, if it is built already.
     """
     data = data or build.build_data(cfg)
+    build.check_kind(cfg, data)
     method = build.build_method(cfg, data.info)
     small_batches.check(cfg, method, data.info.batch_size)
     try:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from ssl_zoo import build, config
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.schedules import Progress
@@ -86,7 +87,7 @@ def _narrow(node: Any) -> None:
 
 
 def info(image_size: int = SIZE) -> DataInfo:
-    return DataInfo(samples=64, classes=CLASSES, image_size=image_size, channels=3, batch_size=ROWS)
+    return image_info(samples=64, classes=CLASSES, image_size=image_size, channels=3, batch_size=ROWS)
 
 
 def tiny_method(name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch.float32, tiny: bool = True) -> Method:

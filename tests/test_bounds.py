@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from ssl_zoo import archives, build, config, runs
-from ssl_zoo.data.packed import DATA, HEAD, PackFile
+from ssl_zoo.data.image.packed import DATA, HEAD, PackFile
 from ssl_zoo.errors import ConfigError
 from tests import helpers
 from tests.test_trust import DINO, FIXTURES, SIMCLR, Payload, content, written
@@ -171,7 +171,7 @@ def test_weights_that_are_damaged_or_code_are_refused_by_each_suffix(tmp_path: P
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    from ssl_zoo.data.pack import Options, pack
+    from ssl_zoo.data.image.pack import Options, pack
 
     cfg = config.load(["method=simclr", *helpers.TINY])
     pack(build.build_data(cfg)._splits, Options(tmp_path / "x.pack"), "tests")
@@ -223,7 +223,7 @@ def test_a_pack_with_absurd_counts_is_refused(change: dict[str, Any], words: str
     ],
 )
 def test_a_stream_with_absurd_counts_is_refused(chunk: dict[str, Any], words: str) -> None:
-    from ssl_zoo.data.chunks import Index
+    from ssl_zoo.data.image.chunks import Index
 
     stored = {"filename": "chunk-0-0.bin", "chunk_bytes": 4000, "chunk_size": 10}
     config_of = {"data_format": ["bytes"]}

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ssl_zoo import export as exporting
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.export import FORMATS, backbone_of, export, metrics
 from ssl_zoo.modules.batch_norm import convert
@@ -20,7 +21,7 @@ from ssl_zoo.modules.ema import EMA
 from tests.helpers import quickly
 
 IMAGE = "ssl_zoo.backbones.image"
-CPC = "ssl_zoo.backbones.cpc_resnet"
+CPC = "ssl_zoo.backbones.image.cpc_resnet"
 SMALL = {"in_channels": 3, "image_size": 32, "stem": "small"}
 
 
@@ -42,7 +43,7 @@ def trained_run(tmp_path, monkeypatch, backbone, wrap=lambda net: net):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"")
     checkpoint = {"epoch": 3, "global_step": 40, "ssl_zoo": {"hash": "abc", "version": "1"}}
-    method = SimpleNamespace(encoder=wrap(net))
+    method = SimpleNamespace(encoder=wrap(net), data_info=image_info(64, 4, 32, 3, 8))
     monkeypatch.setattr(exporting.build, "load_method", lambda path, trusted=(): (method, cfg, checkpoint))
     return net.eval()
 
@@ -50,8 +51,8 @@ def trained_run(tmp_path, monkeypatch, backbone, wrap=lambda net: net):
 CASES = {
     "torchvision-as-timm": ({"_target_": f"{IMAGE}.resnet18", **SMALL, "stem": "standard", "image_size": 64}, "timm"),
     "torchvision-small-stem-one-channel": ({"_target_": f"{IMAGE}.resnet18", **SMALL, "in_channels": 1}, "torchvision"),
-    "timm-vit": ({"_target_": "ssl_zoo.backbones.tiny.vit_mini", **SMALL}, "timm"),
-    "own-network": ({"_target_": "ssl_zoo.backbones.tiny.resnet8", **SMALL, "width": 8}, "safetensors"),
+    "timm-vit": ({"_target_": "ssl_zoo.backbones.image.tiny.vit_mini", **SMALL}, "timm"),
+    "own-network": ({"_target_": "ssl_zoo.backbones.image.tiny.resnet8", **SMALL, "width": 8}, "safetensors"),
 }
 
 

@@ -9,11 +9,11 @@ import torch
 import torchvision.transforms.functional as TF
 
 from ssl_zoo import bounds, build, config, worker
-from ssl_zoo.augmentations.views import ViewPipeline
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.augmentations.image.views import ViewPipeline
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.run import run
-from ssl_zoo.sides import height_width, is_side, plain_side
+from ssl_zoo.sides import height_width, is_side, plain_side, square
 from tests.augmentations.image_cases import draw, images
 from tests.helpers import tiny_config
 from tests.test_method_runs import RUN
@@ -43,7 +43,7 @@ def test_a_view_of_two_sides_is_resized_and_cut_as_torchvision_does():
 
 def test_a_method_that_cuts_squares_says_so():
     with pytest.raises(ConfigError, match=r"works on square images, and data.image_size is \[24, 16\]; set .*=24"):
-        _ = DataInfo(64, 4, (24, 16), 3, 8).side
+        square(image_info(64, 4, (24, 16), 3, 8))
 
 
 def test_two_sides_in_a_checkpoint_are_read_and_bounded():

@@ -16,9 +16,9 @@ import torch
 
 from ssl_zoo import config, machine, trainer
 from ssl_zoo.data.decoders import EvalTask, TrainTask
+from ssl_zoo.data.image.second_look import SecondLook
 from ssl_zoo.data.sampler import Request
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.evaluation.label_free import SecondLook
 from ssl_zoo.evaluation.run import pick_device
 from tests.cli.commands import TINY
 from tests.data.helpers import files, pictures

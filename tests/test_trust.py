@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from ssl_zoo import build, cli, config, runs, trust
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.image.datamodule import ImageData
 from ssl_zoo.errors import ConfigError
 from tests import helpers
 
@@ -144,7 +144,7 @@ def test_classes_of_torch_may_be_named_by_each_of_their_names() -> None:
 
 def test_parts_that_touch_files_may_be_named_in_their_own_place_only() -> None:
     for name, place in (
-        ("ssl_zoo.data.arrays.cifar10", "data.source"), ("ssl_zoo.loggers.MetricsCSV", "logger.csv"),
+        ("ssl_zoo.data.image.arrays.cifar10", "data.source"), ("ssl_zoo.loggers.MetricsCSV", "logger.csv"),
         ("pytorch_lightning.loggers.WandbLogger", "logger.wandb"),
         ("ssl_zoo.callbacks.online_knn.OnlineKNN", "callbacks.knn"),
     ):  # fmt: skip
@@ -418,7 +418,7 @@ def test_a_method_of_the_users_own_is_evaluated_with_trust(
 
 def test_data_from_a_file_with_wrong_words_is_a_sentence() -> None:
     cfg = config.load(["method=simclr", *helpers.TINY])
-    assert isinstance(build.build_data_from_file(cfg), DataModule)
+    assert isinstance(build.build_data_from_file(cfg), ImageData)
     cfg.data.source.samples = "many"
     with pytest.raises(ConfigError, match="data.source.samples='many'"):
         build.build_data_from_file(cfg)

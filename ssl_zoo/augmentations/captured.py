@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations.pipeline import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw
-from ssl_zoo.augmentations.views import ViewPipeline
 
 Images = Tensor | list[Tensor]
 Made = tuple[list[Tensor], dict[str, Tensor]]
@@ -66,6 +66,8 @@ class CapturedViews:
 
     Args:
         pipeline: On the device of its batches.
+
+    Batches that are no tensors, whose shapes change all the time, run as usual.
     """
 
     def __init__(self, pipeline: ViewPipeline):
@@ -88,7 +90,8 @@ class CapturedViews:
             key: Of the pass over the data, :func:`ssl_zoo.augmentations.rng.stream_key`.
             slot: ``[B]`` on the device of the images.
         """
-        if slot.device.type != "cuda" or self._plain or _size(images) > LARGEST:
+        replayed = slot.device.type == "cuda" and not self._plain and all(isinstance(x, Tensor) for x in _list(images))
+        if not replayed or _size(images) > LARGEST:
             return self._make(images, key, slot)
         name = (*((x.shape, x.dtype) for x in _list(images)), slot.device)
         runs = self._seen.get(name, 0)
@@ -99,7 +102,7 @@ class CapturedViews:
         return recording.replay(images, slot) if recording else self._make(images, key, slot)
 
     def _make(self, images: Images, key: Tensor, slot: Tensor) -> Made:
-        return self.pipeline(images, Draw(key, slot), skip_crops=isinstance(images, list))
+        return self.pipeline(images, Draw(key, slot), prepared=isinstance(images, list))
 
     def _try(self, images: Images, key: Tensor, slot: Tensor) -> Made:
         """As usual, and see whether the host waits for the device."""

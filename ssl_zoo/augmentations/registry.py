@@ -70,12 +70,17 @@ def parse(entry: Any) -> tuple[str, dict[str, Any]]:
     raise ConfigError(f"an augmentation is written {{modality/op: {{option: value}}}}, got {entry!r}")
 
 
-def build(entry: Any, size: Side) -> nn.Module:
-    """Build one operation of a view; it gets the size of the view if it takes a ``size`` and the entry gives none."""
-    problems = _problems(entry) or _shape_problems(entry, size)
+def build(entry: Any, size: Side | None = None, facts: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build one operation of a view.
+
+    Args:
+        size: Of the view, where views have one; taken by an operation with that argument, unless the entry has it.
+        facts: Of the source, taken likewise.
+    """
+    problems = _problems(entry) or ([] if size is None else _shape_problems(entry, size))
     if problems:
         raise ConfigError("; ".join(problems))
-    return _build(entry, size)
+    return _build(entry, {**(facts or {}), **({} if size is None else {"size": size})})
 
 
 def check(ops: Iterable[Any]) -> list[str]:
@@ -85,7 +90,7 @@ def check(ops: Iterable[Any]) -> list[str]:
         problems = _problems(entry)
         if not problems:
             try:
-                _build(entry, size=224)
+                _build(entry, {"size": 224})
                 problems = _type_problems(entry)
             except ValueError as error:  # the operation's own words say more
                 problems = [f"{parse(entry)[0]}: {error}"]
@@ -95,12 +100,11 @@ def check(ops: Iterable[Any]) -> list[str]:
     return messages
 
 
-def _build(entry: Any, size: Side) -> nn.Module:
+def _build(entry: Any, given: Mapping[str, Any]) -> nn.Module:
     name, options = parse(entry)
     operation = get(name)
-    if "size" in inspect.signature(operation).parameters:
-        options.setdefault("size", size)
-    return operation(**options)
+    wanted = [key for key in inspect.signature(operation).parameters if key in given and options.get(key) is None]
+    return operation(**{**options, **{key: given[key] for key in wanted}})
 
 
 def _problems(entry: Any) -> list[str]:

@@ -5,42 +5,43 @@ Whether views pass together or one by one depends on the batch norm of a method'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ssl_zoo.passes import laid_out
+from ssl_zoo.samples import concat as together
+from ssl_zoo.samples import kind
 
-Pass = Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], list[Tensor]]  # network or head, views: what it gives
+Pass = Callable[[Callable[[Any], Tensor], Sequence[Any]], list[Tensor]]  # network or head, views: what it gives
 
 
-def per_view(module: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
-    """One forward pass a view: batch norm sees each view alone. V x ``[B, C, H, W]`` -> V x ``[B, F]``."""
+def per_view(module: Callable[[Any], Tensor], views: Sequence[Any]) -> list[Tensor]:
+    """One forward pass a view: batch norm sees each view alone. V views of B samples -> V x ``[B, F]``."""
     return [module(view) for view in views]
 
 
-def joined(forward: Callable[..., Any], views: Sequence[Tensor], **given: Any) -> Any:
-    """One forward pass for views of one size, whatever it gives: V x ``[B, ...]`` to rows ``[V * B, ...]`` of that."""
+def joined(forward: Callable[..., Any], views: Sequence[Any], **given: Any) -> Any:
+    """One forward pass for views of one kind, whatever it gives: V views of B samples to rows ``[V * B, ...]``."""
     with laid_out(views=len(views)):
-        return forward(torch.cat(list(views)), **given)
+        return forward(together(views), **given)
 
 
-def concat(module: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
-    """One forward pass for all views of one size: batch norm sees them together (SwAV ``resnet50.py``, DINO).
+def concat(module: Callable[[Any], Tensor], views: Sequence[Any]) -> list[Tensor]:
+    """One forward pass for all views of one kind: batch norm sees them together (SwAV ``resnet50.py``, DINO).
 
     Args:
         module: Network, or a head for outputs ``[B, F]`` of one.
 
     Returns:
-        V x ``[B, F]`` in the order of ``views``, whatever the order of sizes.
+        V x ``[B, F]`` in the order of ``views``, whatever the order of kinds (sizes, of images).
     """
-    by_size: dict[torch.Size, list[int]] = {}
+    by_kind: dict[Hashable, list[int]] = {}
     for position, view in enumerate(views):
-        by_size.setdefault(view.shape[1:], []).append(position)
+        by_kind.setdefault(kind(view), []).append(position)
     outputs: dict[int, Tensor] = {}
-    for positions in by_size.values():
+    for positions in by_kind.values():
         group = [views[i] for i in positions]
         parts = joined(module, group).split([len(view) for view in group])
         outputs.update(zip(positions, parts, strict=True))

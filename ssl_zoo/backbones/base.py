@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ssl_zoo.errors import ConfigError
-from ssl_zoo.sides import Side, height_width
 
 STAGED = "resnet8, resnet18, resnet50, resnet50x2, convnext_tiny"
 WITH_STAGES = f"{STAGED}, other ResNets and ConvNeXts of timm and torchvision"
@@ -62,66 +61,30 @@ class Origin:
     stem: str = "standard"
 
 
-def _adapt_input(weight: Tensor, channels: int) -> Tensor:
-    """``[F, K, h, w]`` of an input convolution -> ``[F, channels, h, w]``, whose outputs are about as large.
-
-    timm's rule for colour, here for any K: one channel gets the sum, more get the K in turn, times ``K / channels``.
-    """
-    from timm.models import adapt_input_conv
-
-    given = weight.shape[1]
-    if given == 3:
-        return adapt_input_conv(channels, weight)
-    if channels == 1:
-        return weight.sum(1, keepdim=True)
-    turns = [i % given for i in range(channels)]
-    return weight[:, turns] * (given / channels)
-
-
 class Backbone(nn.Module):
-    """An encoder: ``[B, C, H, W]`` views to ``[B, out_features]``.
+    """An encoder: views to ``[B, out_features]``.
 
     The network itself sits in ``net`` without a classifier, so that ``net.state_dict()`` has the names of the library
-    it comes from. This class serves any network; subclasses add maps or tokens.
+    it comes from. This class serves any network; subclasses add what views they take, maps or tokens.
 
     Args:
         net: Network that returns ``[B, out_features]``.
         origin: How to build ``net`` again.
         out_features: Width F of the features.
-        image_size: Size of the (global) views, checked at once so that a run fails before it starts.
-        min_size: Smallest side that leaves at least one position (pixels).
-        size_step: The sides of a view must be multiples of this (patch size; 1: any size).
-        fixed_size: The only size the network takes, or None.
         classifier: Prefixes under which published weights keep the classifier, which is not loaded.
-
-    Raises:
-        ConfigError: If ``image_size`` does not suit the network.
     """
 
     again: Callable[[], Backbone] | None = None  # builds it once more, without weights; None where nobody knows how
+    size_step: int  # of a transformer of images: pixels of a patch
     pretrained = False  # whether it starts from weights
     told: tuple[str, ...] = ()  # what was taken from their file and what was left, a line each
 
-    def __init__(
-        self,
-        net: nn.Module,
-        origin: Origin,
-        out_features: int,
-        image_size: Side,
-        min_size: int,
-        size_step: int = 1,
-        fixed_size: Side | None = None,
-        classifier: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, net: nn.Module, origin: Origin, out_features: int, classifier: Sequence[str] = ()) -> None:
         super().__init__()
         self.net = net
         self.origin = origin
         self.out_features = out_features
-        self.min_size = min_size
-        self.size_step = size_step
-        self.fixed_size = fixed_size
         self.classifier = tuple(classifier)
-        self._check_size(*height_width(image_size))
 
     @property
     def name(self) -> str:
@@ -139,8 +102,8 @@ class Backbone(nn.Module):
     def has_dense(self) -> bool:
         return False
 
-    def forward(self, view: Tensor) -> Tensor:
-        """``[B, C, H, W]`` -> ``[B, F]``."""
+    def forward(self, view: Any) -> Tensor:
+        """A view of B samples -> ``[B, F]``."""
         self.check(view)
         return self.net(view)
 
@@ -163,7 +126,7 @@ class Backbone(nn.Module):
         mask_token: Tensor | None = None,
         layers: int = 1,
     ) -> Tokens:
-        """Tokens of a transformer; see :class:`ssl_zoo.backbones.vit.ViT`."""
+        """Tokens of a transformer; see :class:`ssl_zoo.backbones.image.vision_transformer.ViT`."""
         raise self._unsupported("tokens", WITH_TOKENS)
 
     def redrawn(self) -> Backbone:
@@ -192,53 +155,46 @@ class Backbone(nn.Module):
         """Attention of the last block of a transformer, for a view ``[B, C, H, W]``."""
         raise self._unsupported("attention", WITH_TOKENS)
 
+    def built_around(self, network: str, file: str) -> tuple[str, str] | None:
+        """How an exported network is built that is more than what the configuration's factory gives.
+
+        Args:
+            network: Python that builds what the factory gives, without weights.
+            file: Of the weights.
+
+        Returns:
+            Lines of imports, and Python that builds this one; None: it is what the factory gives.
+        """
+        return None
+
     def require_tokens(self, by: str) -> None:
         """Raise the ConfigError that says who needs tokens and which networks have them, if this one has none."""
         if not self.has_tokens:
             raise ConfigError(f"{by} needs a vision transformer: {self._unsupported('tokens', WITH_TOKENS)}")
 
     def fit_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt published weights to this network's channels (the input convolution to fewer or more channels)."""
-        own = self.net.state_dict()
-        channels = self.origin.in_channels
-        fitted = dict(state)
-        for name, value in state.items():
-            wanted = own[name].shape if name in own else value.shape
-            first = value.ndim == len(wanted) == 4 and wanted[1] == channels != value.shape[1]
-            if first and (value.shape[0], *value.shape[2:]) == (wanted[0], *wanted[2:]):
-                fitted[name] = _adapt_input(value, channels)
-        return fitted
+        """Adapt published weights to this network; here they are taken as they are."""
+        return state
 
-    def check(self, view: Tensor) -> None:
+    def check(self, view: Any) -> None:
         """Raise a ConfigError that names got, wanted and the option to change if ``view`` does not suit the network."""
-        if view.ndim != 4 or view.shape[1] != self.origin.in_channels:
-            raise ConfigError(
-                f"backbone {self.name!r} got a view of shape {list(view.shape)}, wanted [B, {self.origin.in_channels}, "
-                "H, W]; set backbone.in_channels (default: data.channels) to the channels of the images"
-            )
-        self._check_size(view.shape[2], view.shape[3])
 
-    def _check_size(self, height: int, width: int) -> None:
-        got = f"backbone {self.name!r} got {height} x {width} px"
-        small = " (or backbone.stem=small)" if self.origin.stem == "standard" and self.min_size > 8 else ""
-        if min(height, width) < self.min_size:
-            raise ConfigError(
-                f"{got}, wanted at least {self.min_size} x {self.min_size}; set data.image_size={self.min_size} "
-                f"or more{small}, and local crops to no less"
-            )
-        only = None if self.fixed_size is None else height_width(self.fixed_size)
-        if only is not None and (height, width) != only:
-            wanted = height if height == width else f"[{height},{width}]"
-            raise ConfigError(
-                f"{got}, but it takes only the size it was built for, {only[0]} x {only[1]}; "
-                f"set data.image_size={wanted}, and use it without crops of another size"
-            )
-        if height % self.size_step or width % self.size_step:
-            below = max(height - height % self.size_step, self.min_size)
-            raise ConfigError(
-                f"{got}, wanted a multiple of its patch of {self.size_step} px; "
-                f"set data.image_size (or the size of that view) to {below} or {below + self.size_step}"
-            )
+    def preprocessing(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What a user of the exported network must do to his samples before the operations of evaluation.
+
+        Args:
+            config: Of the run that trained it, in plain containers.
+        """
+        views = config["augmentation"]
+        return {key: value for key, value in views.items() if key not in ("views", "eval", "where")}
+
+    def example(self) -> Any:
+        """A view of two samples of the kind that the network takes, of fixed random numbers.
+
+        Raises:
+            ConfigError: If nobody knows any.
+        """
+        raise ConfigError(f"{type(self).__name__} does not say which views it takes: define example()")
 
     def _unsupported(self, what: str, those: str) -> ConfigError:
         return ConfigError(f"backbone {self.name!r} has no {what}; these have: {those}")

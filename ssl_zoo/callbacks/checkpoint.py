@@ -16,7 +16,7 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
-from ssl_zoo import files
+from ssl_zoo import files, renamed
 from ssl_zoo.distributed import highest, highest_soon, is_main, world_size
 from ssl_zoo.machine import REPLACES_MAPPED
 from ssl_zoo.runs import BEST, CHECKPOINTS, LAST
@@ -271,4 +271,6 @@ class CheckpointFile(TorchCheckpointIO):
             os.fsync(file.fileno())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=REPLACES_MAPPED)
+        return renamed.current_checkpoint(
+            torch.load(path, map_location="cpu", weights_only=True, mmap=REPLACES_MAPPED)
+        )

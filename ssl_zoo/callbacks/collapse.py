@@ -163,7 +163,7 @@ class Collapse(pl.Callback):
             "stop-gradient or teacher back, or lower the learning rate (optimizer.values.lr)"
         ), self.early_patience)
         self._count("directions", low["rank"] and not low["std"], (
-            f"the embeddings that the loss compares use few directions (their effective rank {words['rank']}): images "
+            f"the embeddings that the loss compares use few directions (their effective rank {words['rank']}): samples "
             "are told apart by few numbers only. Stop the gradient of the targets (method.stop_gradient=true, or a "
             "teacher), raise the weight of a variance or decorrelation term, or lower the learning rate "
             "(optimizer.values.lr)"
@@ -177,13 +177,13 @@ class Collapse(pl.Callback):
         nothing = rows >= 16 and told < self.informed_above * most
         uniform = whole > 0.5 * math.log(clusters)
         self._count("shared", nothing and uniform, (
-            f"every image is assigned to all {clusters} clusters alike (the assignments tell {told:.3f} of {most:.2f} "
-            "nats about the image): the targets are uniform, and the loss goes to ln K. Lower epsilon "
+            f"every sample is assigned to all {clusters} clusters alike (the assignments tell {told:.3f} of {most:.2f} "
+            "nats about the sample): the targets are uniform, and the loss goes to ln K. Lower epsilon "
             "(method.epsilon) or the temperature of the targets, or use fewer prototypes"
         ), self.early_patience)
         self._count("one", nothing and not uniform, (
-            f"all images are assigned to the same few of {clusters} clusters (the assignments tell {told:.3f} of "
-            f"{most:.2f} nats about the image). Centre or balance the targets (method.centring=true, Sinkhorn), or "
+            f"all samples are assigned to the same few of {clusters} clusters (the assignments tell {told:.3f} of "
+            f"{most:.2f} nats about the sample). Centre or balance the targets (method.centring=true, Sinkhorn), or "
             "raise their temperature"
         ), self.early_patience)  # fmt: skip
 
@@ -193,8 +193,8 @@ class Collapse(pl.Callback):
         # A batch of few rows has a low rank by itself.
         flat = not constant and (dead > self.dead_above or (rank < 2 and rows >= 16))
         self._count("constant", constant, (
-            f"every image gets the same output (collapse/std {std:.4f}, below {self.constant_below:g}). The loss no "
-            "longer pushes images apart: lower the learning rate (optimizer.values.lr), lengthen the warm-up, raise "
+            f"every sample gets the same output (collapse/std {std:.4f}, below {self.constant_below:g}). The loss no "
+            "longer pushes samples apart: lower the learning rate (optimizer.values.lr), lengthen the warm-up, raise "
             "the batch size, and in a method of your own check the stop-gradient, the predictor and the teacher"
         ))
         self._count("dimensions", flat, (

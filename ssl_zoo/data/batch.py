@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,57 +14,70 @@ from ssl_zoo.errors import ConfigError
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a method may need to know of its data; injected as ``data_info`` and saved in the checkpoint."""
+    """What a method may need to know of its data; injected as ``data_info`` and saved in the checkpoint.
+
+    The facts of the source are attributes too: ``info.channels``.
+    """
 
     samples: int  # training samples, after data.subset
     classes: int | None  # None: unlabelled
-    image_size: int | tuple[int, int]  # side of a square, or height and width
-    channels: int
     batch_size: int  # rows of one micro-batch over all devices
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what networks must know of a sample; plain values
 
-    @property
-    def side(self) -> int:
-        """Of square images; a ConfigError for others."""
-        if isinstance(self.image_size, int):
-            return self.image_size
-        raise ConfigError(f"this method works on square images, and data.image_size is {list(self.image_size)}; "
-                          f"set data.image_size={max(self.image_size)}")
-
-
-def sealed(images: Any) -> Any:
-    """Floating-point images, or a list of them, as their bits; others as they are.
-
-    With ``trainer.precision=16-true`` Lightning converts what is floating in a batch before its views are made, which
-    would leave images with the 8 bits of bfloat16.
-    """
-    if isinstance(images, list):
-        return [sealed(x) for x in images]
-    return images.view(torch.int32) if images.dtype == torch.float32 else images
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "facts":  # what copying and pickling ask for
+            raise AttributeError(name)
+        if name not in self.facts:
+            known = ", ".join(self.facts) or "nothing"
+            raise ConfigError(
+                f"the samples of this data have no {name} (known of them: {known}); choose data that has it, or a "
+                "method and a backbone that do not ask for it"
+            )
+        return self.facts[name]
 
 
-def opened(images: Any) -> Any:
-    """What :func:`sealed` was given."""
-    if isinstance(images, list):
-        return [opened(x) for x in images]
-    return images.view(torch.float32) if images.dtype == torch.int32 else images
-
-
-@dataclass
 class RawBatch:
     """A batch as the loader gives it, before the views are made.
 
-    ``images`` is ``[B, C, H, W]`` of uint8, uint16, or float in [0, 1]; or a list with one tensor per view where
-    workers cropped the views, or made the whole of them. Floats that are no finished views are :func:`sealed`.
+    No dataclass: with ``trainer.precision=16-true`` Lightning converts what is floating in one before the views are
+    made, which would leave samples with the 8 bits of bfloat16.
+
+    Args:
+        samples: A batch as the source gives it; or a list with one for each view, where workers have prepared them or
+            made the whole of them.
+        index: ``[B]`` positions in the training set.
+        label: ``[B]``, or None.
+        slot: Of the first row: its position in the epoch's global order; the other rows follow it.
+        epoch, micro: Counted from 0.
+        reports: What operations in workers said of the views.
+        finished: Whether ``samples`` are whole views.
     """
 
-    images: Any
-    index: Tensor
-    label: Tensor | None
-    slot: int  # of the first row: its position in the epoch's global order; the other rows follow it
-    epoch: int
-    micro: int
-    reports: dict[str, Tensor] = field(default_factory=dict)  # what operations in workers said of the views
-    finished: bool = False  # whether ``images`` are whole views
+    def __init__(
+        self, samples: Any, index: Tensor, label: Tensor | None, slot: int, epoch: int, micro: int,
+        reports: dict[str, Tensor] | None = None, finished: bool = False,
+    ) -> None:  # fmt: skip
+        self.samples = samples
+        self.index = index
+        self.label = label
+        self.slot = slot
+        self.epoch = epoch
+        self.micro = micro
+        self.reports = reports or {}
+        self.finished = finished
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> RawBatch:
+        """The same on a device, on its way there."""
+
+        def moved(view: Any) -> Any:
+            return view.to(device, non_blocking=non_blocking)
+
+        samples = [moved(x) for x in self.samples] if isinstance(self.samples, list) else moved(self.samples)
+        label = None if self.label is None else moved(self.label)
+        reports = {name: moved(report) for name, report in self.reports.items()}
+        return RawBatch(
+            samples, moved(self.index), label, self.slot, self.epoch, self.micro, reports, self.finished
+        )  # fmt: skip
 
 
 @dataclass

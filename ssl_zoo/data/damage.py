@@ -5,11 +5,9 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import Any
 
 from ssl_zoo import files
-from ssl_zoo.data.decode import Shrink
 from ssl_zoo.data.source import DamagedFile, Source
 from ssl_zoo.errors import ConfigError
 
@@ -17,26 +15,31 @@ SHOWN = 3  # files that a line names
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An image, the position that it really came from, and what was found damaged on the way: (path, reason)."""
+class Loaded:
+    """A sample, the position that it really came from, and what was found damaged on the way: (path, reason)."""
 
-    image: Tensor | None  # [C, H, W]; None: nothing at all can be read
+    sample: Any | None  # None: nothing at all can be read
     index: int
     damaged: list[tuple[str, str]]
 
 
-def readable(source: Source, index: int, shrink: Shrink | None = None) -> Sample:
-    """Sample ``index``, or the next one that can be read: the same in every process and run."""
+def readable(source: Source, index: int, hint: Any = None) -> Loaded:
+    """Sample ``index``, or the next one that can be read: the same in every process and run.
+
+    Args:
+        hint: What the views tell the source about what they will do to the sample; None: nothing.
+    """
     damaged: list[tuple[str, str]] = []
+    told = () if hint is None else (hint,)
     for step in range(len(source)):
         i = (index + step) % len(source)
         try:
-            return Sample(source.load(i, shrink), i, damaged)
+            return Loaded(source.load(i, *told), i, damaged)
         except DamagedFile as error:
             damaged.append((error.path, error.reason))
             if len(damaged) > source.damage_limit:
                 break
-    return Sample(None, index, damaged)
+    return Loaded(None, index, damaged)
 
 
 class Damage:
@@ -48,7 +51,7 @@ class Damage:
         remedy: What is done about them, for the line.
     """
 
-    def __init__(self, limit: int, samples: int, remedy: str = "the next readable images take their places") -> None:
+    def __init__(self, limit: int, samples: int, remedy: str = "the next readable samples take their places") -> None:
         self.remedy = remedy
         self.limit = limit
         self.samples = samples
@@ -68,7 +71,7 @@ class Damage:
             self._told = len(self.files)
             names = "\n  ".join(f"{path}: {reason}" for path, reason in list(self.files.items())[:5])
             raise ConfigError(
-                f"{len(self.files)} of {self.samples} images cannot be read, and data.source.max_damaged allows "
+                f"{len(self.files)} of {self.samples} samples cannot be read, and data.source.max_damaged allows "
                 f"{self.limit}; the first are\n  {names}\nremove or replace them, or raise data.source.max_damaged"
             )
 

@@ -12,42 +12,33 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import distributed
-from ssl_zoo.augmentations import bands
 from ssl_zoo.augmentations.captured import CapturedViews
+from ssl_zoo.augmentations.pipeline import Augmentation, EvalView, FirstView, ViewPipeline, chosen
 from ssl_zoo.augmentations.rng import BatchRNG, stream_key
-from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.data import fingerprint
-from ssl_zoo.data.batch import Batch, DataInfo, RawBatch, opened
+from ssl_zoo.data.batch import Batch, DataInfo, RawBatch
 from ssl_zoo.data.damage import Damage
 from ssl_zoo.data.decoders import STREAM, TrainTask, auto_workers
-from ssl_zoo.data.loader import EvalLoader, TrainLoader
+from ssl_zoo.data.loader import EvalLoader, TrainLoader, check_accumulate
 from ssl_zoo.data.pseudo import PseudoLabels
 from ssl_zoo.data.sampler import Groups, Mixture, Plan
 from ssl_zoo.data.source import Part, Source, Splits
 from ssl_zoo.data.splits import keep_labels, labelled_rows, split
-from ssl_zoo.data.statistics import normalization
-from ssl_zoo.data.view_checks import check_views
-from ssl_zoo.errors import ConfigError, require
+from ssl_zoo.data.trial import views_fit
+from ssl_zoo.errors import ConfigError
 from ssl_zoo.ranges import Size
-from ssl_zoo.sides import Side, height_width, plain_side
-
-PLACES = ("auto", "device", "worker")
-SMALL = 96  # pixels up to which a CPU makes views faster in batches than one by one
+from ssl_zoo.samples import cast
 
 
 class DataModule(pl.LightningDataModule):
     """One data set, its order, its views.
 
     Args:
-        source: Called with ``root``, ``download``, ``image_size`` and ``channels``; gives the :class:`Splits`.
+        source: Called with ``root`` and ``download``; gives the :class:`Splits`.
         batch_size: Samples per optimizer step over all devices.
         unlabelled_per_labelled: So many samples without a label come with each labelled one, on top of ``batch_size``
             of those; None: a batch is what comes, of both.
-        image_size: Of the views unless ``augmentation`` says otherwise: side of a square, or height and width.
-        stored_size: Of images that are kept in memory at one size, from which views are cut; None: ``image_size``.
-        channels: Bands of the images: grey (1) and colour (3) become each other, others are as many as the files have.
-        augmentation: ``{views, eval, normalize, where}`` as ``conf/augmentation`` has it; views for colour adapt to
-            other bands.
+        augmentation: Makes the views; without a ``_target_``, the settings of :attr:`default_augmentation`.
         seed: Of the order, the draws and the choice of labels.
         root: Where the files are; a list where the source takes several places.
         download: Whether missing files may be fetched.
@@ -67,13 +58,16 @@ class DataModule(pl.LightningDataModule):
         trains: False: nobody trains on it, so that fewer samples than a batch will do (evaluation, pictures).
     """
 
+    default_augmentation: type[Augmentation] | None = None  # of settings without a _target_
+    of_the_network: tuple[str, ...] = ()  # settings that other data take over from those that a network was trained on
+    tensor_views = True  # whether each view of a batch is one tensor
+    pair = "a sample and its first training view"  # what :meth:`second_look` compares, in words
+
     def __init__(
         self,
         source: Callable[..., Splits],
         batch_size: int,
-        image_size: Side,
-        channels: int,
-        augmentation: Mapping[str, Any],
+        augmentation: Augmentation | Mapping[str, Any],
         seed: int = 0,
         root: str | list[str] | None = None,
         download: bool = False,
@@ -88,7 +82,6 @@ class DataModule(pl.LightningDataModule):
         pseudo_labels: str | None = None,
         changed: Literal["refuse", "accept"] = "refuse",
         epoch_steps: Size | None = None,
-        stored_size: Side | None = None,
         unlabelled_per_labelled: Size | None = None,
         trains: bool = True,
     ) -> None:
@@ -96,18 +89,17 @@ class DataModule(pl.LightningDataModule):
         self.unlabelled_per_labelled = unlabelled_per_labelled
         self.trains = trains
         self.batch_size = batch_size
-        self.image_size = plain_side(image_size)
-        self.channels = channels
         self.seed = seed
         self.accumulate = accumulate
         self.epoch_steps = epoch_steps
         self.workers = workers
-        self.where = augmentation.get("where", "auto")
-        require("augmentation.where", self.where, PLACES, ConfigError)
+        self.augmentation: Any = augmentation
+        if not isinstance(augmentation, Augmentation):
+            self.augmentation = self.augmentation_class(augmentation)(**augmentation)
+        self.where = self.augmentation.where
         auto_workers(workers, True, 1, 1)
         self._root = fingerprint.place(root)
-        stored = image_size if stored_size is None else stored_size
-        splits = source(root=root, download=download, image_size=stored, channels=channels)
+        splits = self._read(source, root, download)
         self._splits = splits
         self._fingerprint: dict[str, Any] | None = None
         train, held_out = split(splits.train, subset, val_fraction, imbalance)
@@ -118,12 +110,12 @@ class DataModule(pl.LightningDataModule):
         self._pseudo: Tensor | None = None  # [N, C] guessed classes by index
         self.train: Part = self._chosen()
         self.val: Source | None = held_out or splits.val
-        self.normalization = normalization(augmentation.get("normalize"), train, channels)
+        self._prepare_views()
         # Two copies: workers are forked with one that has never seen a device.
-        self.views, self._worker_views = (self._pipeline(augmentation) for _ in range(2))
+        self.views, self._worker_views = (self._make_views() for _ in range(2))
         self.captured = CapturedViews(self.views)
-        self.eval_view, self._worker_eval_view = (self._eval_view(augmentation) for _ in range(2))
-        check_views(self.views, self.eval_view, channels, self.train.image_size, self.image_size)
+        self.eval_view, self._worker_eval_view = (self._make_eval() for _ in range(2))
+        self._check_views()
         self._plan()  # a batch that cannot be made is an error now, not after the networks are built
         self._loader: TrainLoader | None = None
         self._position: dict[str, int] | None = None
@@ -131,12 +123,47 @@ class DataModule(pl.LightningDataModule):
         self._damages: dict[str, Damage] = {}
         self.run_dir: Path | None = None  # where damaged files are listed; None: nowhere
 
-    def _pipeline(self, augmentation: Mapping[str, Any]) -> ViewPipeline:
-        return ViewPipeline(augmentation["views"], self.normalization.numbers, self.channels, self.train.white)
+    # What a kind of data may do in its own way
 
-    def _eval_view(self, augmentation: Mapping[str, Any]) -> EvalView:
-        ops, size = augmentation["eval"]["ops"], augmentation["eval"].get("size") or self.image_size
-        return EvalView(ops, size, self.normalization.numbers, self.channels, self.train.white)
+    def _read(self, source: Callable[..., Splits], root: Any, download: bool) -> Splits:
+        return source(root=root, download=download)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What networks must know of a sample."""
+        return self.train.facts
+
+    @classmethod
+    def augmentation_class(cls, settings: Mapping[str, Any]) -> type[Augmentation]:
+        """What makes the views of a configuration's ``augmentation``.
+
+        Raises:
+            ConfigError: If it is for data of another kind.
+        """
+        return chosen(settings, cls.default_augmentation, cls.__name__)
+
+    def _prepare_views(self) -> None:
+        """What must be known of the samples before there are views."""
+
+    def _make_views(self) -> ViewPipeline:
+        return self.augmentation.make_views(self.train)
+
+    def _make_eval(self) -> EvalView:
+        return self.augmentation.make_eval(self.train)
+
+    def _check_views(self) -> None:
+        """Make the views of one sample: what does not fit it is an error now, not after the networks are built."""
+        self.tensor_views = views_fit(self.train, self.views, self.eval_view)
+
+    def _made_by(self, device: torch.device) -> tuple[bool, str]:
+        """Whether ``augmentation.where=auto`` lets workers make whole views, and why."""
+        return False, "auto: views are made in batches"
+
+    def second_look(self, view: EvalView) -> EvalView:
+        """Another evaluation view, of what stays the same thing: by it a network is judged without labels."""
+        return FirstView(self._worker_views)
+
+    # The same for all
 
     def _plan(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> Plan:
         if not self.trains:
@@ -169,14 +196,12 @@ class DataModule(pl.LightningDataModule):
     def info(self) -> DataInfo:
         """What a method may know."""
         classes = None if self.train.labels is None or self.train.classes is None else len(self.train.classes)
-        return DataInfo(len(self.train), classes, self.image_size, self.channels, self._plan().rows)
+        return DataInfo(len(self.train), classes, self._plan().rows, self.facts)
 
     @property
     def decisions(self) -> list[str]:
         """What was decided about the data, a line each: told at the start, kept in the run's record."""
-        own = getattr(self._splits.train, "decisions", ())
-        changes = list(dict.fromkeys([*self.views.changes, *self.eval_view.changes]))
-        return [*own, *bands.told(changes, self.channels), *self.normalization.told]
+        return [*getattr(self._splits.train, "decisions", ()), *self.views.changes, *self.eval_view.changes]
 
     @property
     def epoch_samples(self) -> int:
@@ -205,8 +230,8 @@ class DataModule(pl.LightningDataModule):
         """Raise what :meth:`group` would of such groups, before a method spends time on finding them."""
         self._plan(distributed.rank(), distributed.world_size()).group(Groups(number, instances, domain))
 
-    def image(self, index: int, train: bool = True) -> Tensor:
-        """A sample as it is stored: ``[C, H, W]``."""
+    def sample(self, index: int, train: bool = True) -> Any:
+        """A sample as it is stored."""
         source = self.train if train else self.val
         assert source is not None
         return source.load(index)
@@ -234,7 +259,6 @@ class DataModule(pl.LightningDataModule):
             device: Where the run trains.
         """
         own = {f"data.source.{key}": value for key, value in getattr(self.train.source, "resolved", {}).items()}
-        own |= {"augmentation.normalize": self.normalization.numbers} if self.normalization.measured else {}
         return {"augmentation.where": "worker" if self._finish(device) else "device", **own}
 
     def describe(self, device: torch.device | str | None = None, processes: int = 1) -> str:
@@ -248,23 +272,13 @@ class DataModule(pl.LightningDataModule):
         workers = self.count_workers(processes)
         hands = f"{workers} workers" if workers else "this process"
         if self._batched(place):
-            told = f"images in memory, views in batches on {place.type}"
+            told = f"samples in memory, views in batches on {place.type}"
         elif self._finish(place):
             told = f"views one by one in {hands}"
         else:
-            told = f"decoding and crops in {hands}, the rest of the views in batches on {place.type}"
-        return f"{told} ({self._reason(place)})"
-
-    def _reason(self, place: torch.device) -> str:
-        """Why views are made there."""
-        if self.where != "auto":
-            return f"augmentation.where={self.where}"
-        if place.type != "cpu":
-            return "auto: an accelerator always makes the views itself"
-        if self.train.in_memory:
-            return "auto: a CPU makes views of what lies in memory in batches"
-        size = f"{max(height_width(self.image_size))} px is {'more than' if self._finish(place) else 'at most'} {SMALL}"
-        return f"auto: {size}, where a CPU is faster {'image by image' if self._finish(place) else 'in batches'}"
+            cut = " and crops" if self.views.cuts else ""
+            told = f"decoding{cut} in {hands}, the rest of the views in batches on {place.type}"
+        return f"{told} ({self._made_by(place)[1] if self.where == 'auto' else f'augmentation.where={self.where}'})"
 
     # Where things run: rules on the data and the device, never timings
 
@@ -275,9 +289,7 @@ class DataModule(pl.LightningDataModule):
 
     def _finish(self, device: torch.device) -> bool:
         """Whether workers make whole views; otherwise they crop at most."""
-        if self.where == "auto":
-            return not self.train.in_memory and device.type == "cpu" and max(height_width(self.image_size)) > SMALL
-        return self.where == "worker"
+        return self._made_by(device)[0] if self.where == "auto" else self.where == "worker"
 
     def _batched(self, device: torch.device) -> bool:
         return self.train.in_memory and not self._finish(device)
@@ -293,7 +305,7 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         if self._loader is not None:
             return self._loader
-        self._check_accumulate()
+        check_accumulate(self.trainer, self.accumulate, self.batch_size)
         device = self._device()
         batched = self._batched(device)
         if batched:
@@ -308,16 +320,6 @@ class DataModule(pl.LightningDataModule):
         if self._position is not None:
             self._loader.load_state_dict(self._position)
         return self._loader
-
-    def _check_accumulate(self) -> None:
-        """A trainer of the user's own may add up other micro-batches than a step's samples were divided into."""
-        taken = self.accumulate if self.trainer is None else self.trainer.accumulate_grad_batches
-        if taken != self.accumulate:
-            raise ConfigError(
-                f"Trainer(accumulate_grad_batches={taken}) with data.accumulate={self.accumulate}: a step would have "
-                f"{self.batch_size // self.accumulate * taken} samples, and data.batch_size={self.batch_size}; "
-                f"set accumulate_grad_batches={self.accumulate}, or build the data with accumulate={taken}"
-            )
 
     def val_loader(self) -> EvalLoader | None:
         """Evaluation views of the validation samples; None without any."""
@@ -355,7 +357,7 @@ class DataModule(pl.LightningDataModule):
         device = batch.index.device
         slots = torch.arange(batch.slot, batch.slot + len(batch.index))
         rng = BatchRNG(self.seed, batch.epoch, batch.micro, slots, STREAM, device)
-        views: Any = opened(batch.images)
+        views: Any = batch.samples
         extra: dict[str, Tensor] = {}
         if not batch.finished:
             self.views.to(device)
@@ -364,8 +366,9 @@ class DataModule(pl.LightningDataModule):
             self._pseudo = self._pseudo.to(device)
             extra["pseudo"] = self._pseudo[batch.index]
         if self.trainer is not None:
+            dtype: Any = self.trainer.lightning_module.dtype
             # trainer.precision=64-true and 16-true: Lightning converts batches before the views are made.
-            views = [view.to(self.trainer.lightning_module.dtype) for view in views]
+            views = [cast(view, dtype) for view in views]
         return Batch(views, batch.index, batch.label, rng, {**batch.reports, **extra})
 
     # State

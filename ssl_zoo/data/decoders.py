@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
+from ssl_zoo.augmentations.pipeline import EvalView, ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, Rows, stream_key
 from ssl_zoo.data.damage import readable
 from ssl_zoo.data.sampler import Request
@@ -19,16 +19,16 @@ STREAM = "train"
 
 
 class TrainTask(Dataset):
-    """Decode the rows of a request, and make their crops or their whole views.
+    """Load the rows of a request, and do to each what workers do for its views, or make the whole of them.
 
     Args:
         source: Training samples.
         views: A view pipeline on the CPU.
         seed: Of the draws, the same as on the device.
-        finish: Whether to make whole views, or only what changes the size.
+        finish: Whether to make whole views, or only what the pipeline leaves to workers.
     """
 
-    def __init__(self, source: Source, views: Any, seed: int, finish: bool) -> None:
+    def __init__(self, source: Source, views: ViewPipeline, seed: int, finish: bool) -> None:
         self.source = source
         self.views = views
         self.seed = seed
@@ -37,79 +37,70 @@ class TrainTask(Dataset):
     def __getitem__(self, request: Request) -> dict[str, Any]:
         slots = torch.arange(request.slot, request.slot + len(request.index))
         draws = Rows(Draw(stream_key(self.seed, STREAM, request.epoch), slots))
-        make = self.views.full if self.finish else self.views.crop
-        views, index, damaged, reports = Stack(len(request.index)), [], [], []
+        made, index, damaged, reports = self._stack(len(request.index)), [], [], []
         for row, wanted in enumerate(request.index):
             draw = draws.row(row)
-            sample = readable(self.source, wanted, self.views.shrink(draw))
-            damaged += sample.damaged
-            if sample.image is None:
+            loaded = readable(self.source, wanted, self.views.hint(draw))
+            damaged += loaded.damaged
+            if loaded.sample is None:
                 return {"damaged": damaged}
-            index.append(sample.index)
-            views.add(make(sample.image, draw))
+            index.append(loaded.index)
+            made.add(self._make(loaded.sample, draw))
             reports.append(draw.reports)
         return {
-            "views": views.tensors,
+            "views": made.views,
             "reports": {name: torch.cat([report[name] for report in reports]) for name in reports[0]},
             "index": torch.tensor(index),
             "damaged": damaged,
         }
 
+    def _stack(self, rows: int) -> Any:
+        return self.views.stack(rows) if self.finish or self.views.cuts else Collated(self.source.collate)
+
+    def _make(self, sample: Any, draw: Draw) -> Any:
+        if self.finish:
+            return self.views.full(sample, draw)
+        return self.views.crop(sample, draw) if self.views.cuts else sample
+
+
+class Collated:
+    """Samples, of which the source makes one batch at the end."""
+
+    def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self.collate = collate
+        self._samples: list[Any] = []
+
+    def add(self, sample: Any) -> None:
+        self._samples.append(sample)
+
+    @property
+    def views(self) -> Any:
+        return self.collate(self._samples)
+
 
 class EvalTask(Dataset):
-    """Decode a list of samples and make their evaluation view.
+    """Load a list of samples and make their evaluation view.
 
-    A damaged file shows the next readable image and has no label, so that every sample is there once and none is
-    judged by another's picture.
+    In place of a damaged file stands the next readable sample, without a label, so that every sample is there once and
+    none is judged by another.
     """
 
-    def __init__(self, source: Source, view: Any) -> None:
+    def __init__(self, source: Source, view: EvalView) -> None:
         self.source = source
         self.view = view
 
     def __getitem__(self, index: list[int]) -> dict[str, Any]:
-        views, damaged, labels = Stack(len(index)), [], []
+        made, damaged, labels = self.view.stack(len(index)), [], []
         for wanted in index:
-            sample = readable(self.source, wanted, self.view.shrink())
-            damaged += sample.damaged
-            if sample.image is None:
+            loaded = readable(self.source, wanted, self.view.hint())
+            damaged += loaded.damaged
+            if loaded.sample is None:
                 return {"damaged": damaged}
-            views.add([self.view.one(sample.image)])
-            known = self.source.labels is not None and sample.index == wanted
+            made.add([self.view.one(loaded.sample)])
+            known = self.source.labels is not None and loaded.index == wanted
             labels.append(int(self.source.labels[wanted]) if known else -1)  # type: ignore[index]
         label, positions = torch.tensor(labels), torch.tensor(index)
-        return {"views": views.tensors[0], "label": label, "index": positions, "damaged": damaged}
-
-
-class Stack:
-    """Tensors of one row after the other, as ``torch.stack`` would make them of all rows at the end.
-
-    Each row is copied while it is still in the cache of the core; in a worker it goes at once where the main process
-    will read it. The ratio of ``loader_224_vs_lightly`` was 1.16 to 1.22 without, and is 1.26 to 1.37.
-
-    Args:
-        rows: How many will come.
-    """
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        self.tensors: list[Tensor] = []  # [rows, ...] each
-        self._filled = 0
-
-    def add(self, row: list[Tensor]) -> None:
-        if not self._filled:
-            self.tensors = [_empty(self.rows, x) for x in row]
-        for tensor, x in zip(self.tensors, row, strict=True):
-            tensor[self._filled] = x
-        self._filled += 1
-
-
-def _empty(rows: int, like: Tensor) -> Tensor:
-    if get_worker_info() is None:
-        return like.new_empty(rows, *like.shape)
-    # As torch's default_collate: moving a tensor there later would copy it.
-    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(rows * like.numel() * like.element_size())
-    return like.new_empty(0).set_(storage).view(rows, *like.shape)
+        return {"views": made.views[0], "label": label, "index": positions, "damaged": damaged}
 
 
 def _same(item: Any) -> Any:

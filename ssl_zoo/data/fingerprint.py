@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_zoo.samples import leaves
+
 WHOLE = 512 * 2**20  # bytes of an array up to which all of it is read
 ROWS = 4096  # of a larger one
 FILES = 1024  # whose sizes are asked for
@@ -50,8 +52,9 @@ def of(source: Any) -> str:
     head = ["source", str(len(source)), numbers(source.labels)]
     if not source.in_memory or not len(source):
         return digest(*head)
-    rows = source.fetch(spread(len(source)))
-    return digest(*head, str(rows.dtype), str(list(rows.shape)), content(rows))
+    parts = leaves(source.fetch(spread(len(source))))
+    said = [block for x in parts for block in (str(x.dtype), str(list(x.shape)), content(x))]
+    return digest(*head, *said)
 
 
 def numbers(labels: Tensor | None) -> Block:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.batch import RawBatch, sealed
+from ssl_zoo.data.batch import RawBatch
 from ssl_zoo.data.damage import Damage
 from ssl_zoo.data.decoders import EvalTask, TrainTask, stream
 from ssl_zoo.data.sampler import Groups, Plan
@@ -124,23 +124,22 @@ class TrainLoader:
         return self._batch(item["views"], item["index"], slot, epoch, micro, item["reports"])
 
     def _batch(
-        self, images: Any, index: Tensor, slot: int, epoch: int, micro: int, reports: dict[str, Tensor] | None = None
+        self, samples: Any, index: Tensor, slot: int, epoch: int, micro: int, reports: dict[str, Tensor] | None = None
     ) -> RawBatch:
         labels = self.source.labels
         label = None if labels is None else labels[index.to(labels.device)]
         finished = self.task is not None and self.task.finish
-        images = images if finished else sealed(images)
-        return RawBatch(images, index, label, slot, epoch, micro, reports or {}, finished)
+        return RawBatch(samples, index, label, slot, epoch, micro, reports, finished)
 
 
 class EvalLoader:
-    """``(view [B, C, s, s] float, label [B] or None, index [B])`` for every sample once, split over the ranks.
+    """``(view, label [B] or None, index [B])`` for every sample once, split over the ranks.
 
     Ranks get contiguous shares whose sizes differ by one at most: no sample is doubled to fill a batch.
 
     Args:
         source: Samples ``0 .. n - 1``.
-        view: The evaluation view: callable on ``[B, C, H, W]``, with ``one(image)`` for images of any size.
+        view: The evaluation view.
         batch_size: Rows of this rank's batches.
         rank, world: This process, of how many.
         workers: Processes that decode, for a source of files.
@@ -175,12 +174,12 @@ class EvalLoader:
         return -(-len(self.rows) // self.batch_size)
 
     @torch.no_grad()
-    def _from_memory(self, index: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _from_memory(self, index: Tensor) -> tuple[Any, Tensor | None, Tensor]:
         labels = self.source.labels
         label = None if labels is None else labels[index.to(labels.device)].cpu()
         return self.view(self.source.fetch(index).to(self.device)), label, index
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Tensor | None, Tensor]]:
         batches = self.rows.split(self.batch_size) if len(self.rows) else ()
         if self.source.in_memory:
             self.view.to(self.device)
@@ -191,3 +190,14 @@ class EvalLoader:
             self.damage.add(item["damaged"])
             yield item["views"], None if self.source.labels is None else item["label"], item["index"]
         self.damage.tell()
+
+
+def check_accumulate(trainer: Any, accumulate: int, batch_size: int) -> None:
+    """A trainer of the user's own may add up other micro-batches than a step's samples were divided into."""
+    taken = accumulate if trainer is None else trainer.accumulate_grad_batches
+    if taken != accumulate:
+        raise ConfigError(
+            f"Trainer(accumulate_grad_batches={taken}) with data.accumulate={accumulate}: a step would have "
+            f"{batch_size // accumulate * taken} samples, and data.batch_size={batch_size}; "
+            f"set accumulate_grad_batches={accumulate}, or build the data with accumulate={taken}"
+        )

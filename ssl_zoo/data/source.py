@@ -1,19 +1,18 @@
-"""What every data set looks like to the loaders: samples by position, as images of one type.
+"""What every data set looks like to the loaders: samples by position, of whatever kind.
 
-The types are uint8, whose white is 255; uint16, whose white is the source's; and floats in [0, 1].
+A sample is what its source says it is. Images have further words: :mod:`ssl_zoo.data.image.source`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ssl_zoo.augmentations.views import WHITE
 from ssl_zoo.data.fingerprint import digest, numbers, of
-from ssl_zoo.sides import Side
+from ssl_zoo.samples import concat, nbytes
 
 RESIDENT = 0.25  # share of the free memory of a GPU that a data set may take
 
@@ -61,29 +60,36 @@ class Source(Protocol):
 
     What a source may have besides: ``shards`` (:class:`Shards`), where its samples are not equally near; without, or
     with None, epochs run through all samples in any order. ``shares`` (:class:`Shares`), to be drawn from in these
-    proportions. ``white``, the value of uint16 that is white; without, 65,535. ``decisions``, what it decided about its
-    files, a line each.
+    proportions. ``decisions``, what it decided about its files, a line each. ``baseline``: a batch of samples to
+    ``[B, F]``, numbers that a trained network must beat. ``resolved``, what its settings that say auto have become.
     """
 
     labels: Tensor | None
     classes: list[str] | None
-    channels: int
-    image_size: Side | None  # None: images differ
     in_memory: bool  # True: fetch() is cheap and batched; False: load() decodes a file
     damage_limit: int  # so many different damaged files end the run
 
-    def __len__(self) -> int: ...
-
-    def fetch(self, index: Tensor) -> Tensor:
-        """``[B, C, H, W]``, on the device where the source lives; in-memory sources only."""
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What networks and operations must know of a sample, by name: plain values."""
         ...
 
-    def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
-        """``[C, H, W]`` on the CPU; ``shrink`` as in :class:`ssl_zoo.data.decode.Reader`.
+    def __len__(self) -> int: ...
+
+    def fetch(self, index: Tensor) -> Any:
+        """A batch of the samples ``index`` ``[B]``, on the device where the source lives; in-memory sources only."""
+        ...
+
+    def load(self, index: int, hint: Any = None) -> Any:
+        """One sample, on the CPU; ``hint`` is what :meth:`ViewPipeline.hint` gives, never given if that is None.
 
         Raises:
             DamagedFile: If the sample cannot be decoded.
         """
+        ...
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """A batch of samples as :meth:`load` gives them: a tensor, or a :class:`ssl_zoo.samples.View`."""
         ...
 
     def to(self, device: torch.device) -> Source:
@@ -120,11 +126,8 @@ class Part:
         self.source = source
         self.positions = positions
         self.classes = source.classes
-        self.channels = source.channels
-        self.image_size = source.image_size
         self.in_memory = source.in_memory
         self.damage_limit = source.damage_limit
-        self.white: int = getattr(source, "white", WHITE)
         own = None if source.labels is None else source.labels[positions]
         self.labels = own if labels is None else labels
         shards: Shards | None = getattr(source, "shards", None)
@@ -139,17 +142,20 @@ class Part:
         """Some of these samples, in this order, repeated where ``rows`` ``[n]`` repeats."""
         return Part(self.source, self.positions[rows], None if self.labels is None else self.labels[rows])
 
-    def fetch(self, index: Tensor) -> Tensor:
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return getattr(self.source, "facts", {})
+
+    def fetch(self, index: Tensor) -> Any:
         return self.source.fetch(self.positions[index.to(self.positions.device)])
 
-    def load(self, index: int, shrink: Callable[[int, int], int] | None = None) -> Tensor:
-        return self.source.load(int(self.positions[index]), shrink)
-
-    def masked(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """A sample, and ``[C, H, W]`` bool where it has no data; None: it has data everywhere."""
-        masked = getattr(self.source, "masked", None)
+    def load(self, index: int, hint: Any = None) -> Any:
         position = int(self.positions[index])
-        return (self.source.load(position), None) if masked is None else masked(position)
+        return self.source.load(position) if hint is None else self.source.load(position, hint)
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        made = getattr(self.source, "collate", None)
+        return concat([sample[None] for sample in samples]) if made is None else made(samples)
 
     def fingerprint(self) -> str:
         return digest("part", of(self.source), numbers(self.positions), numbers(self.labels))
@@ -165,6 +171,15 @@ class Part:
         """The same on a GPU, if what lies in memory takes little of what is free there; else as it is."""
         if device.type != "cuda":
             return self
-        row = self.fetch(torch.zeros(1, dtype=torch.int64))
-        size = len(self.source) * row.numel() * row.element_size()
+        size = len(self.source) * nbytes(self.fetch(torch.zeros(1, dtype=torch.int64)))
         return self.to(device) if size <= RESIDENT * torch.cuda.mem_get_info(device)[0] else self
+
+
+def origin(source: Source) -> Source:
+    """Where the samples of a source, or of a part of one, really come from: it may know more of them."""
+    return origin(source.source) if isinstance(source, Part) else source
+
+
+def located(source: Source, index: int) -> int:
+    """The position in :func:`origin` of sample ``index``."""
+    return located(source.source, int(source.positions[index])) if isinstance(source, Part) else index

@@ -13,12 +13,11 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._pytree import tree_leaves
 
 from ssl_zoo import build, config, distributed, worker
-from ssl_zoo.data.batch import opened
 from ssl_zoo.doctor.findings import Finding, short
 from ssl_zoo.doctor.group import wait
+from ssl_zoo.samples import leaves
 
 ROWS = 8  # of a process
 STEPS = 2
@@ -122,7 +121,8 @@ def one_batch(data: Any) -> Batch:
     raw = next(iter(loader.peek(0, 1)))
     loader.close()
     loader.workers = held
-    tensors = [x for x in tree_leaves([opened(raw.images), raw.reports, raw.index]) if isinstance(x, Tensor)]
+    samples = raw.samples if isinstance(raw.samples, list) else [raw.samples]
+    tensors = [leaf for x in (*samples, *raw.reports.values(), raw.index) for leaf in leaves(x)]
     return Batch(sum(x.nbytes for x in tensors), len(tensors))
 
 

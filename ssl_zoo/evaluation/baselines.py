@@ -1,15 +1,15 @@
-"""What a method must beat: raw pixels, and the network as it was before training, under the same protocols."""
+"""What a method must beat, under the same protocols: the numbers that samples come with, and the untrained network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from ssl_zoo.data.source import origin
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.few_labels import few_label_top1
@@ -18,15 +18,21 @@ from ssl_zoo.features import extract_on
 from ssl_zoo.knn import knn_top1
 
 SWEEP = (1.0, 0.1, 0.01)  # l2; thousands of correlated pixels want a strong one, and weak ones take minutes on a CPU
-SIDE = 32  # pixels; larger views are averaged down to it, or the classifiers would have 150,000 inputs
 
 
-class Pixels(nn.Module):
-    """An encoder that does nothing: ``[B, C, H, W]`` -> ``[B, C * h * w]`` with h, w of at most 32."""
+class Untrained(nn.Module):
+    """An encoder that learns nothing: what the source itself makes of an evaluation view."""
 
-    def embed(self, view: Tensor) -> Tensor:
-        small = F.adaptive_avg_pool2d(view, (min(view.shape[-2], SIDE), min(view.shape[-1], SIDE)))
-        return small.flatten(1)
+    def __init__(self, baseline: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.embed = baseline
+
+
+def given(datamodule: Any) -> dict[str, nn.Module]:
+    """The numbers that the samples come with, by their name: raw pixels, of images; none where there are none."""
+    source = origin(datamodule.train)
+    baseline = getattr(source, "baseline", None)
+    return {} if baseline is None else {source.baseline_name: Untrained(baseline)}  # type: ignore[attr-defined]
 
 
 def loaders(datamodule: Any, samples: int | None = None, validated: bool = True) -> tuple[Any, Any]:

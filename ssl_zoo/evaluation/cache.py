@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ssl_zoo.distributed import broadcast_object, is_main
 from ssl_zoo.features import Features
+from ssl_zoo.samples import leaves, select
 
 FIRST = 16  # samples of the key: few, so that the share of one of several processes begins with them too
 
@@ -30,12 +31,13 @@ def sha256(path: Path) -> str:
 def fingerprint(loader: Iterable[Any], **facts: Any) -> str:
     """Key of cached features: ``facts`` (checkpoint, data, split, device) and the first samples as a network sees them.
 
-    Their pixels stand for what the configuration cannot tell: size, normalisation and evaluation view as really
+    Their numbers stand for what the configuration cannot tell: size, normalisation and evaluation view as really
     applied, and files that were replaced under the same name.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     view, label, index = next(iter(loader))
-    for part in (view[:FIRST], index[:FIRST], *([] if label is None else [label[:FIRST]])):
+    first = select(view, torch.arange(min(FIRST, len(index)), device=leaves(view)[0].device))
+    for part in (*leaves(first), index[:FIRST], *([] if label is None else [label[:FIRST]])):
         digest.update(str((part.dtype, tuple(part.shape))).encode())
         digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:24]

@@ -41,8 +41,8 @@ def judge(found: Features, classes: int) -> dict[str, Any]:
     logits, labels = labelled(found.features, found.labels)
     if not len(labels):
         raise ConfigError(
-            "evaluation needs labels and no validation image has one; data.val_fraction=0.1 holds labelled training "
-            "images out instead"
+            "evaluation needs labels and no validation sample has one; data.val_fraction=0.1 holds labelled training "
+            "samples out instead"
         )
     if logits.shape[1] != classes:
         raise ConfigError(f"the classifier knows {logits.shape[1]} classes and the data has {classes}")

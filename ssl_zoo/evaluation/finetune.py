@@ -22,6 +22,7 @@ from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.classifier import judge, scores, validation_of
 from ssl_zoo.evaluation.run import Judged
 from ssl_zoo.modules.heads import first_layers
+from ssl_zoo.signatures import locate
 
 START = "start.safetensors"
 FINETUNE = "ssl_zoo.methods.finetune.FineTune"
@@ -64,7 +65,8 @@ def configuration(judged: Judged, folder: Path, settings: Mapping[str, Any]) -> 
     """What ``train.py`` would have composed: the checkpoint's data and network, and the protocol's settings."""
     base = plain(judged.target)
     seed = base["seed"] if settings["seed"] is None else settings["seed"]
-    view = {"count": 1, "size": base["data"]["image_size"], "ops": settings["ops"]}
+    kind = locate(base["data"]["_target_"]).augmentation_class(base["augmentation"])
+    view = kind.finetuning_view(base, settings["ops"])
     augmentation = {**base["augmentation"], "views": [view]}
     backbone = {**base["method"]["backbone"], **settings["backbone"]}
     backbone |= {"weights": None} if "weights" in backbone else {}

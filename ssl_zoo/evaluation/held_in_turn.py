@@ -1,4 +1,4 @@
-"""Accuracy without a validation set: every training image is judged by the others."""
+"""Accuracy without a validation set: every training sample is judged by the others."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Measured(NamedTuple):
 
     linear: float
     knn: float
-    images: int  # that were judged: those of classes with two images or more
+    images: int  # that were judged: those of classes with two or more
     folds: int  # of the linear probe
     k: int  # neighbours that voted
 
 
 def possible(datamodule: Any) -> bool:
-    """Whether some class has two labelled training images."""
+    """Whether some class has two labelled training samples."""
     labels = datamodule.train_labels
     return labels is not None and bool((labels[labels >= 0].bincount() > 1).any())
 
@@ -37,7 +37,7 @@ def possible(datamodule: Any) -> bool:
 def compare(
     module: Any, datamodule: Any, device: torch.device | str = "cpu", k: int = 20, temperature: float = 0.07
 ) -> Measured:
-    """:func:`judge` on the features of the labelled training images, at most 2,000 of them.
+    """:func:`judge` on the features of the labelled training samples, at most 2,000 of them.
 
     Args:
         module: With ``embed``; moved to ``device`` and back.
@@ -72,7 +72,7 @@ def judge(
         device: Where to compute.
     """
     x, parts = x.to(device), folds.masks(labels)
-    known = torch.stack(parts).any(0)  # classes of one image teach, and cannot be asked
+    known = torch.stack(parts).any(0)  # classes of one sample teach, and cannot be asked
     k = min(k, int(labels.bincount().max()) - 1)
     near = leave_one_out(x, labels, classes, k, temperature).cpu()
     top1 = [

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_zoo.callbacks.collapse import effective_rank, spread
 from ssl_zoo.features import Features, extract_on
 
-SAMPLES = 2_048  # training images that are read at most
-BLOCKS = 16  # of images that lie together, where they are stored in shards
-MARGIN = 8  # an eighth of the image is cut off on each side for its second look
+SAMPLES = 2_048  # training samples that are read at most
+BLOCKS = 16  # of samples that lie together, where they are stored in shards
 EPSILON = 1e-7  # RankMe's, added to every share
 CONSTANT, FEW = 0.01, 2.0  # spread and rank below which features count as collapsed
 
 
 class Measures(NamedTuple):
-    """Of the features of some images."""
+    """Of the features of some samples."""
 
     rankme: float
     alignment: float
@@ -31,57 +29,22 @@ class Measures(NamedTuple):
     collapse: str | None  # what is wrong, in words
 
 
-class SecondLook(nn.Module):
-    """The evaluation view of the mirrored middle of an image: what stays the same thing and becomes other pixels.
-
-    Args:
-        view: The evaluation view, :class:`ssl_zoo.augmentations.views.EvalView`.
-    """
-
-    def __init__(self, view: Any) -> None:
-        super().__init__()
-        self.view = view
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``[B, C, H, W]`` -> views, as the evaluation view gives them."""
-        return self.view(self._look(images))
-
-    def one(self, image: Tensor) -> Tensor:
-        """``[C, H, W]`` of any size -> its view."""
-        return self.view.one(self._look(image[None])[0])
-
-    def shrink(self) -> Callable[[int, int], int]:
-        """By how much a file may be decoded smaller, as the evaluation view says it of the middle."""
-        shrink = self.view.shrink()
-        return lambda height, width: shrink(height - 2 * (height // MARGIN), width - 2 * (width // MARGIN))
-
-    def _look(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        down, across = height // MARGIN, width // MARGIN
-        # Stored values are moved and never mixed: some may stand for missing pixels.
-        rows, columns = torch.arange(down, height - down), torch.arange(across, width - across).flip(0)
-        if not self.view.view.crops_first:  # which would make the size of the view
-            rows = rows[torch.arange(height) * len(rows) // height]
-            columns = columns[torch.arange(width) * len(columns) // width]
-        return images[..., rows.to(images.device)[:, None], columns.to(images.device)]
-
-
 def look(
     module: Any, datamodule: Any, device: torch.device | str = "cpu", samples: int = SAMPLES
 ) -> tuple[Measures, Features]:
-    """:func:`measure` on training images, and the features of their evaluation views.
+    """:func:`measure` on training samples, and the features of their evaluation views.
 
     Args:
         module: With ``embed``; moved to ``device`` and back.
         datamodule: Labels are not read.
         device: Where features are made.
-        samples: Images at most, spread evenly over the training set.
+        samples: So many at most, spread evenly over the training set.
     """
     train = datamodule.train
     rows = rows_of(len(train), samples) if train.shards is None else blocks_of(len(train), samples, BLOCKS)
     found = extract_on(module, datamodule.train_eval_loader(rows), device)
     loader = datamodule.train_eval_loader(rows)
-    loader.view = SecondLook(loader.view)
+    loader.view = datamodule.second_look(loader.view)
     again = extract_on(module, loader, device)
     return measure(found.features, again.features), found
 
@@ -101,13 +64,13 @@ def blocks_of(count: int, samples: int, blocks: int) -> Tensor:
 
 @torch.no_grad()
 def measure(x: Tensor, again: Tensor) -> Measures:
-    """The measures of features ``x`` and of those of the same images' second looks, both ``[N, F]``."""
+    """The measures of features ``x`` and of those of the same samples' second looks, both ``[N, F]``."""
     if not bool(x.isfinite().all() and again.isfinite().all()):
         nothing = (float("nan"),) * 4
         return Measures(*nothing, len(x), x.shape[1], "features are not finite")
     std, collapse = spread(x).item(), None
     if std < CONSTANT:
-        collapse = "every image gets the same features"
+        collapse = "every sample gets the same features"
     elif min(x.shape) > FEW and effective_rank(x).item() < FEW:
         collapse = "the features vary in one direction only"
     return Measures(rankme(x), alignment(x, again), uniformity(x), std, len(x), x.shape[1], collapse)
@@ -139,12 +102,12 @@ def alignment(x: Tensor, y: Tensor) -> float:
 
 
 def uniformity(x: Tensor) -> float:
-    """Wang and Isola 2020, Sec. 4.1.2 with t = 2: ``log mean exp(-2 |x_i - x_j|^2)`` over pairs of images, 0 to -8.
+    """Wang and Isola 2020, Sec. 4.1.2 with t = 2: ``log mean exp(-2 |x_i - x_j|^2)`` over pairs of samples, 0 to -8.
 
     0: all features are one; the lower, the more evenly they fill the sphere (about -4 at best for many dimensions).
 
     Args:
-        x: ``[N, F]`` features; normalised here. A single image has no pair: 0.
+        x: ``[N, F]`` features; normalised here. A single sample has no pair: 0.
     """
     squared = F.pdist(F.normalize(x.double(), dim=1)).square()
     return squared.mul(-2).exp().mean().log().item() if len(squared) else 0.0

@@ -111,7 +111,7 @@ def _within(x: Tensor, labels: Tensor, ranks: Sequence[int], both: tuple[Tensor,
     try:
         return retrieve(x, labels, x, labels, torch.arange(len(x), device=x.device), ranks, both)
     except ValueError as error:
-        raise ConfigError(f"{error}; protocol.gallery=train searches the training images") from error
+        raise ConfigError(f"{error}; protocol.gallery=train searches the training samples") from error
 
 
 def read_cameras(path: str, position: Tensor) -> Tensor:

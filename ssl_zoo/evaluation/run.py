@@ -24,7 +24,7 @@ from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
 from ssl_zoo.evaluation.layers import LastLayers
 from ssl_zoo.features import Features, extract
 from ssl_zoo.ranges import Size
-from ssl_zoo.signatures import describe, fits, problems
+from ssl_zoo.signatures import describe, fits, locate, problems
 from ssl_zoo.trainer import NO_MPS
 from ssl_zoo.words import setting
 
@@ -72,7 +72,7 @@ def data_config(
     assert isinstance(given, dict)
     old = base["data"]
     if "_target_" in given:
-        new = {**given, "image_size": old["image_size"], "channels": old["channels"]}
+        new = {**given, **{key: old[key] for key in locate(old["_target_"]).of_the_network}}
         source = given.get("source") or {}
         if source.get("range") == "auto" and "range" in old["source"]:
             new["source"] = {**source, "range": old["source"]["range"]}  # on whose scale the encoder was trained
@@ -86,6 +86,8 @@ def data_config(
         if given.get("root") is not None:
             new["source"] = {**old["source"], **_typed(resolved or {})}
     if image_size is not None:
+        if "image_size" not in new:
+            raise ConfigError(f"image_size={image_size}: the samples of this data are no images; leave it out")
         new["image_size"] = image_size
     whole = {key: value for key, value in UNTRAINED.items() if key in new}
     cfg = OmegaConf.create({**base, "data": {**new, **whole, "accumulate": 1}})
@@ -225,8 +227,8 @@ def _judged(cfg: DictConfig, train: Features, test: Features, datamodule: Any) -
     """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
     if not bool((test.labels >= 0).any()):
         raise ConfigError(
-            "evaluation needs labels and no validation image has one; data.val_fraction=0.1 holds labelled training "
-            "images out instead"
+            "evaluation needs labels and no validation sample has one; data.val_fraction=0.1 holds labelled training "
+            "samples out instead"
         )
     try:
         numbers = _protocol(cfg.protocol)(train, test, datamodule.info.classes)

@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.backbones.levels import vector_and_maps, widths_of
+from ssl_zoo.backbones.image.levels import vector_and_maps, widths_of
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.local_contrast import clipped_cross_entropy, local_nce
@@ -19,6 +19,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import MLP, Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import NonNegative, Positive, Size
+from ssl_zoo.sides import square
 
 
 class AMDIM(Method):
@@ -68,7 +69,7 @@ class AMDIM(Method):
                 f"method.layers={self.layers}, method.grids={self.grids}, method.comparisons={self.comparisons}: "
                 f"wanted a grid for each layer, and comparisons of the levels 0 (the whole) to {len(self.layers)}"
             )
-        widths = widths_of(backbone, data_info.channels, data_info.side, self.layers, self.used)
+        widths = widths_of(backbone, data_info.channels, square(data_info), self.layers, self.used)
         self.blocks = nn.ModuleDict({str(i): (block if i or whole is None else whole)(widths[i]) for i in self.used})
         self.limit, self.penalty = clip, penalty
         self.classifiers = nn.ModuleList()

@@ -64,6 +64,7 @@ class CLAE(Method):
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
+    tensor_views = True
     compares = "batch"
     unsplittable = "takes a gradient inside of its step (the attack), behind which FSDP takes the parameters apart"
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.backbones.towers import Towers
+from ssl_zoo.backbones.image.towers import Towers
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather
 from ssl_zoo.errors import require
@@ -61,6 +61,7 @@ class CMC(Method):
         bank_dtype: Of the banks: float32, float16 or bfloat16.
     """
 
+    tensor_views = True
     views_required = (1, 0)
     views_allowed = (1, 0)
     rows_of_samples = True

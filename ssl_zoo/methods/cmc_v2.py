@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.backbones.towers import Towers
+from ssl_zoo.backbones.image.towers import Towers
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, shuffled
 from ssl_zoo.losses.contrastive import info_nce
@@ -37,6 +37,7 @@ class CMCv2(Method):
         queue_size: Keys held for each view.
     """
 
+    tensor_views = True
     views_required = (2, 0)
     backbone: Towers
 

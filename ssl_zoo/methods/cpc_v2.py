@@ -19,6 +19,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
+from ssl_zoo.sides import square
 
 FIRST = 2  # the adjacent row overlaps with the patch: it is not predicted
 
@@ -44,6 +45,7 @@ class CPCv2(Method):
         ValueError: If the grid of patches has fewer than 3 rows.
     """
 
+    tensor_views = True
     views_required = (1, 0)
     views_allowed = (1, 0)
 
@@ -61,7 +63,7 @@ class CPCv2(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         require("method.weighting", weighting, ("nested", "equal"))
-        size = data_info.side
+        size = square(data_info)
         self.side = max(round(patch * size), 1)
         rows = (size - self.side) // max(self.side // 2, 1) + 1
         if rows <= FIRST:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.apply import concat, joined
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.backbones.vit import require_class_token
+from ssl_zoo.backbones.image.vision_transformer import require_class_token
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.device import to_device
 from ssl_zoo.distributed import gather

@@ -39,6 +39,7 @@ class EMPSSL(Method):
             authors: 1, with its norm and activation); None: none.
     """
 
+    tensor_views = True
     views_allowed = (None, None)
     compares = "batch"
 

@@ -21,6 +21,7 @@ from ssl_zoo.modules.token_predictor import TokenPredictor
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Linear, Schedule, value
 from ssl_zoo.ranges import Share
+from ssl_zoo.sides import square
 
 FORMS = ("smooth_l1", "l2")
 
@@ -55,7 +56,7 @@ class IJEPA(TeacherEvaluated, Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         require("method.form", form, FORMS)
-        side = data_info.side // backbone.size_step
+        side = square(data_info) // backbone.size_step
         masks.check((side, side))
         self.masks = masks
         self.token_predictor = token_predictor(backbone.out_features)

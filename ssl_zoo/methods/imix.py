@@ -38,6 +38,8 @@ class IMixNPair(Method):
         grad_cache: Chunks in which a batch is embedded, so that the memory for activations is that of one chunk.
     """
 
+    tensor_views = True
+
     def __init__(
         self,
         backbone: Backbone,

@@ -28,6 +28,8 @@ class IMixBYOL(Method):
         symmetric: Each view is query and key in turn and both losses are added (``--sym``).
     """
 
+    tensor_views = True
+
     def __init__(
         self,
         backbone: Backbone,

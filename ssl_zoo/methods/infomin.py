@@ -40,6 +40,7 @@ class InfoMin(Method):
         jigsaw: Weight of the tiles' loss, in [0, 1]; the crop's has the rest.
     """
 
+    tensor_views = True
     views_required = (2, 1)
     views_allowed = (2, 1)
 

@@ -40,6 +40,7 @@ class KCL(Method):
         fill_queue: Fill the queue before the first step, without updates, as the authors do.
     """
 
+    tensor_views = True
     needs_labels = True
 
     def __init__(

@@ -38,6 +38,7 @@ class LoCo(Method):
         ValueError: If it has fewer stages than a unit needs.
     """
 
+    tensor_views = True
     compares = "batch"
     unsplittable = "takes the gradients of its units inside of its step, behind which FSDP takes the parameters apart"
 

@@ -44,6 +44,7 @@ class LooC(Method):
         concatenate: Evaluate all spaces side by side (LooC++) instead of the backbone's features.
     """
 
+    tensor_views = True
     views_required = (3, 0)
     views_allowed = (None, 0)
 

@@ -16,6 +16,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.masking.random import Masking, random_masking
 from ssl_zoo.modules.pixel_decoder import PixelDecoder
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.sides import square
 
 
 class MAE(Method):
@@ -47,7 +48,7 @@ class MAE(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         self.patch_size = backbone.size_step
-        side = data_info.side // self.patch_size
+        side = square(data_info) // self.patch_size
         random_masking(torch.zeros(1, side * side), mask_ratio)  # refuses a ratio that leaves nothing to see
         self.decoder = decoder(backbone.out_features, self.patch_size, data_info.channels, (side, side))
         self.mask_ratio = mask_ratio

@@ -37,6 +37,7 @@ class MiCE(Method):
         queue_size: Past embeddings held, of all experts; a multiple of the micro-batch over all devices.
     """
 
+    tensor_views = True
     views_required = (3, 0)
     views_allowed = (3, 0)
     gates: Tensor

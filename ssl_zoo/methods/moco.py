@@ -33,6 +33,8 @@ class MoCo(TeacherMoves, Method):
         evaluate_head: Evaluate the query encoder with its head, as that notebook does; None: the encoder.
     """
 
+    tensor_views = True
+
     def __init__(
         self,
         backbone: Backbone,

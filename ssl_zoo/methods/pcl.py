@@ -45,6 +45,7 @@ class PCL(Method):
         scope: Whose samples' prototypes are negatives besides those drawn: ``global`` or ``rank``.
     """
 
+    tensor_views = True
     begins = ("warmup_epochs",)
     rows_of_samples = True
 

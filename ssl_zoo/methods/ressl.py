@@ -36,6 +36,7 @@ class ReSSL(TeacherMoves, Method):
         moves_after_step: Move the teacher right after the optimizer's step (solo-learn); None: before its forward.
     """
 
+    tensor_views = True
     views_allowed = (None, 0)
 
     def __init__(

@@ -14,6 +14,7 @@ from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.masking.random import block_grid, random_blocks
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Size
+from ssl_zoo.sides import square
 
 
 class SimMIM(Method):
@@ -45,7 +46,7 @@ class SimMIM(Method):
         if not 0 < mask_ratio <= 1:
             raise ValueError(f"mask_ratio={mask_ratio} must be above 0 and at most 1 (the authors' 0.6)")
         self.patch_size = backbone.size_step
-        side = data_info.side // self.patch_size
+        side = square(data_info) // self.patch_size
         block_grid((side, side), mask_block)  # refuses squares that do not tile the views
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.out_features))
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)

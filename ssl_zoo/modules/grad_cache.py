@@ -19,11 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.batch_norm import BatchNorm
 from ssl_zoo.passes import Layout, in_part, layout, restored
+from ssl_zoo.samples import chunk
 from ssl_zoo.seeding import rewinding
 
 
 def in_chunks(
-    module: nn.Module, encode: Callable[[Any], Sequence[Tensor]], views: Tensor | Sequence[Tensor], chunks: int
+    module: nn.Module, encode: Callable[[Any], Sequence[Tensor]], views: Any, chunks: int
 ) -> Sequence[Tensor]:
     """``encode(views)`` for ``chunks`` parts of the rows, one at a time; the same values and gradients.
 
@@ -32,8 +33,8 @@ def in_chunks(
 
     Args:
         module: What ``encode`` runs; the running statistics of its batch norms move in the forward pass only.
-        encode: Of ``[B, ...]``, or of a list of such, to several ``[B, F]``.
-        views: Of equal numbers of rows.
+        encode: Of a view of B samples, or of a list of such, to several ``[B, F]``.
+        views: One, or a list of them, of equal numbers of samples.
         chunks: 1: ``encode(views)`` itself, with all activations kept.
 
     Raises:
@@ -41,15 +42,13 @@ def in_chunks(
     """
     if chunks == 1:
         return encode(views)
-    first = views if isinstance(views, Tensor) else views[0]
+    several = isinstance(views, (list, tuple))
+    first = views[0] if several else views
     rows = len(first)
     if rows % chunks:
         raise ValueError(f"grad_cache={chunks} does not divide the {rows} rows of a process")
     split: Iterable[Any]
-    if isinstance(views, Tensor):
-        split = views.chunk(chunks)
-    else:
-        split = zip(*(view.chunk(chunks) for view in views), strict=True)
+    split = zip(*(chunk(view, chunks) for view in views), strict=True) if several else chunk(views, chunks)
     norms, rewind = Norms(module), rewinding(first.device)
     parts = []
     for number, piece in enumerate(split):

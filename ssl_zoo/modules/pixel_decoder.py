@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Tokens
-from ssl_zoo.backbones.starts import start_linear
-from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.backbones.image.starts import start_linear
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
 from ssl_zoo.ranges import Count, Positive, Size
 
 

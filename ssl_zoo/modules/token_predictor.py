@@ -9,7 +9,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
 from ssl_zoo.ranges import Count, Positive, Size
 
 

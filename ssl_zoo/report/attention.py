@@ -84,7 +84,7 @@ def attention(
     method, trained, _ = build.load_method(source.file, trust)
     backbone = backbone_of(method.encoder)
     backbone.require_tokens("report attention")  # before any data is read
-    data = build.build_data_from_file(data_config(trained, {"root": data_root}))
+    data: Any = build.build_data_from_file(data_config(trained, {"root": data_root}))
     views = _first_views(data.val_loader() or data.train_eval_loader(), images)
     with torch.no_grad():
         maps = class_attention(backbone.forward_attention(views)).float()  # [B, heads, h, w]

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from ssl_zoo import files, runs
 from ssl_zoo.evaluation import baselines, few_labels, held_in_turn
-from ssl_zoo.evaluation.baselines import Pixels
+from ssl_zoo.evaluation.baselines import Untrained
 from ssl_zoo.evaluation.label_free import Measures, look
 from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.few_labels import save_few_labels
-from ssl_zoo.report.neighbours import save_neighbours
 from ssl_zoo.report.summary import VALIDATION, Row, label_free, run_files, table
+from ssl_zoo.signatures import locate
 
 OFFLINE = "kNN: settings of callbacks.online_knn; linear: logistic regression on frozen features"
 FEW = (
@@ -27,14 +27,13 @@ FEW = (
     "callbacks.online_knn; linear classifiers: logistic regression on frozen features, with all labels"
 )
 IN_TURN = (
-    "no labelled validation set: judged on {images} training images, which the network has seen without their labels; "
+    "no labelled validation set: judged on {images} training samples, which the network has seen without their labels; "
     "kNN leaves one out (k = {k}), the linear probe holds out {folds} folds in turn; data.val_fraction=0.1 holds "
-    "images out of the training"
+    "samples out of the training"
 )
 LABEL_FREE = (
-    "RankMe: dimensions that the features use; alignment: squared distance of an image and its mirrored middle (lower: "
-    "alike); uniformity: 0 if all features are one (lower: more evenly spread); spread: 0 for a collapse, 1 for an "
-    "even sphere"
+    "RankMe: dimensions that the features use; alignment: squared distance of {pair} (lower: alike); uniformity: 0 if "
+    "all features are one (lower: more evenly spread); spread: 0 for a collapse, 1 for an even sphere"
 )
 ONLINE = "linear probe: the online one, of the last evaluation during training"
 PENDING = "not made yet"  # of summary.json's "report"; a start that finds it makes the report
@@ -92,7 +91,7 @@ def _report(
     rows, note, title = [Row(cfg.card.name, numbers.get("probe/top1"), numbers.get("knn/top1"))], ONLINE, VALIDATION
     unlabelled = None
     if cfg.report:
-        networks = {cfg.card.name: method, "untrained network": baselines.untrained(cfg, data), "raw pixels": Pixels()}
+        networks = {cfg.card.name: method, "untrained network": baselines.untrained(cfg, data), **baselines.given(data)}
         # One protocol for every row: the online probe has seen augmented views of a moving network.
         if validated(data):
             rows, note = _judged(cfg, data, networks, numbers, device)
@@ -111,7 +110,7 @@ def _report(
 
 
 def validated(data: Any) -> bool:
-    """Whether there are validation images with labels, of classes that the training set has."""
+    """Whether there are validation samples with labels, of classes that the training set has."""
     loader = data.val_loader()
     if data.info.classes is None or loader is None or loader.source.labels is None:
         return False
@@ -138,7 +137,7 @@ def _judged(
 def _judged_in_turn(
     cfg: DictConfig, data: Any, networks: dict[str, Any], numbers: dict[str, Any], device: torch.device
 ) -> tuple[list[Row], str]:
-    """Rows by the training images themselves."""
+    """Rows by the training samples themselves."""
     settings = _settings(cfg, "k", "temperature")
     found = {name: held_in_turn.compare(net, data, device, **settings) for name, net in networks.items()}
     numbers.update({name: measured._asdict() for name, measured in found.items()})
@@ -150,25 +149,26 @@ def _looked_at(
     method: Any, data: Any, networks: dict[str, Any], run_dir: Path, numbers: dict[str, Any], device: torch.device
 ) -> tuple[dict[str, Measures], str]:
     """Measures that need no label, and the picture of neighbours."""
-    found = {name: look(net, data, device) for name, net in networks.items() if not isinstance(net, Pixels)}
+    found = {name: look(net, data, device) for name, net in networks.items() if not isinstance(net, Untrained)}
     measures = {name: measured for name, (measured, _) in found.items()}
     numbers.update({name: measured._asdict() for name, measured in measures.items()})
-    if len(data.train) > 1:
-        save_neighbours(data, {name: features for name, (_, features) in found.items()}, run_dir / "neighbours.png")
+    drawn_by = data.augmentation.neighbours_drawn_by
+    if len(data.train) > 1 and drawn_by is not None:
+        locate(drawn_by)(data, {name: features for name, (_, features) in found.items()}, run_dir / "neighbours.png")
     wrong = next(iter(measures.values())).collapse
     collapsed = [] if wrong is None else [f"collapse: {wrong}; callbacks.collapse says during training what to change"]
-    return measures, "\n".join([LABEL_FREE, _why(method, data), *collapsed])
+    return measures, "\n".join([LABEL_FREE.format(pair=data.pair), _why(method, data), *collapsed])
 
 
 def _why(method: Any, data: Any) -> str:
     """Why there is no accuracy, and what gives one."""
     if data.info.classes is None:
-        return "no accuracy: the images have no labels"
+        return "no accuracy: the samples have no labels"
     if method.needs_labels:
-        reason = "the method has learnt the labels of all labelled images"
+        reason = "the method has learnt the labels of all labelled samples"
     else:
-        reason = "no class has two labelled images"
-    return f"no accuracy: there is no labelled validation set, and {reason}; data.val_fraction=0.1 holds images out"
+        reason = "no class has two labelled samples"
+    return f"no accuracy: there is no labelled validation set, and {reason}; data.val_fraction=0.1 holds samples out"
 
 
 def _row(name: str, measured: dict[str, Any]) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -50,7 +51,7 @@ def reconstruction(
     paint = getattr(method, "reconstruct", None)
     if paint is None:
         raise ConfigError(f"{type(method).__name__} paints no pixels; these do: {', '.join(painters())}")
-    data = build.build_data_from_file(data_config(trained, {"root": data_root}))
+    data: Any = build.build_data_from_file(data_config(trained, {"root": data_root}))
     loader = data.val_loader() or data.train_eval_loader()
     views = torch.cat([batch[0] for batch, _ in zip(loader, range(images), strict=False)])[:images]
     rng = BatchRNG(seed, epoch=0, micro=0, slot=torch.arange(len(views)), stream="picture")

@@ -20,9 +20,9 @@ from ssl_zoo.data.batch import DataInfo
 from ssl_zoo.optim.lengths import cut_warmups, never_begun
 from ssl_zoo.optim.recipe import BoundRecipe
 from ssl_zoo.optim.schedules import Progress
-from ssl_zoo.sides import height_width
 
 MEGABYTE = 1_000_000
+SHOWN = 4  # values of a fact about the samples that are shown one by one
 LARGE_BUFFER = 1 * MEGABYTE  # smaller ones (batch norm statistics, cursors) are not worth a line
 
 
@@ -195,8 +195,14 @@ def _made_for(cfg: DictConfig) -> str:
 
 def _data(info: DataInfo) -> str:
     labels = f"{info.classes} classes" if info.classes else "unlabelled"
-    height, width = height_width(info.image_size)
-    return f"{info.samples:,} samples, {labels}, {info.channels} x {height} x {width}"
+    return ", ".join([f"{info.samples:,} samples", labels, *map(_fact, info.facts.items())])
+
+
+def _fact(fact: tuple[str, Any]) -> str:
+    """``image size 32``; of a long list, as of a table's columns, how many there are."""
+    name, value = fact
+    many = isinstance(value, (list, tuple)) and len(value) > SHOWN
+    return f"{len(value):,} {name}" if many else f"{name.replace('_', ' ')} {value}"
 
 
 def _steps(progress: Progress) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ssl_zoo.optim.lengths import planned
 from ssl_zoo.report.screen import screen
-from ssl_zoo.report.views import save_data_views
+from ssl_zoo.report.views import draw_views
 from ssl_zoo.trainer import device_of, devices_of, half_note, mps_note, precision_of
 
 
@@ -29,7 +29,7 @@ def show(cfg: DictConfig, run_dir: Path, method: Any, data: Any, step: int = 0) 
         step: From which it goes on; 0: it begins.
     """
     if cfg.report:
-        save_data_views(data, run_dir / "views.png")
+        draw_views(data, run_dir / "views.png")
     processes = devices_of(cfg)
     text = screen(
         cfg,

@@ -64,7 +64,7 @@ def table(
         rows: The method's accuracies first, then what it is measured against (untrained network, raw pixels).
         files: Paths by what they are, as :func:`run_files` finds them; shown relative to the working directory.
         note: How the numbers were taken (protocol, k, data), shown below them.
-        title: Of what images.
+        title: Of what samples.
 
     Returns:
         Something for ``rich.console.Console().print``.
@@ -87,7 +87,7 @@ def label_free(
         files, note: As in :func:`table`.
     """
     first = next(iter(found.values()))
-    out = _lines(f"Features of {first.images:,} training images, without labels")
+    out = _lines(f"Features of {first.images:,} training samples, without labels")
     most = f"RankMe (of {min(first.images, first.features)})"
     for head in (most, "alignment", "uniformity", "spread"):
         out.add_column(head, justify="right", no_wrap=True)

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ssl_zoo.augmentations.image.views import Normalize, ViewPipeline, unit
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import Normalize, ViewPipeline, unit
 from ssl_zoo.data.damage import Damage, readable
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.signatures import locate
 
 CELL = 1.25  # inches
 DARK = 0.5  # pictures whose brightest pixels are below it are drawn brighter
@@ -62,15 +64,25 @@ def save_data_views(data: Any, path: str | Path, rows: int = 8) -> Path:
     return save_views(data.views, first_images(data, rows), path, data.seed, rows)
 
 
+def draw_views(data: Any, path: str | Path) -> Path | None:
+    """Draw the views of the samples that the first batch of epoch 0 begins with, as their modality draws them.
+
+    Returns:
+        ``path``; None if nobody has said how.
+    """
+    drawn_by = data.augmentation.drawn_by
+    return None if drawn_by is None else locate(drawn_by)(data, path)
+
+
 def first_images(data: Any, rows: int) -> list[Tensor]:
     """The first training samples in the order of epoch 0; damaged files are replaced as they will be in training."""
     found = []
     for index in data.first(rows):
         sample = readable(data.train, index)
-        if sample.image is None:
+        if sample.sample is None:
             Damage(data.train.damage_limit, len(data.train)).add(sample.damaged)  # raises, as training would
         else:
-            found.append(sample.image)
+            found.append(sample.sample)
     return found
 
 
@@ -84,7 +96,11 @@ def preview(cfg: DictConfig, path: str | Path = "preview.png") -> Path:
     data = build_data(cfg, trains=False)
     for line in data.decisions:
         print(line)
-    return save_data_views(data, path)
+    drawn = draw_views(data, path)
+    if drawn is None:
+        raise ConfigError(f"nobody has said how views of {type(data.augmentation).__name__} are drawn; name a function "
+                          "of the data and a path in its drawn_by")
+    return drawn
 
 
 def brightening(pictures: Iterable[np.ndarray]) -> float:

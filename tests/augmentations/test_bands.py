@@ -4,10 +4,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ssl_zoo.augmentations import bands, registry
+from ssl_zoo.augmentations import registry
+from ssl_zoo.augmentations.image import bands
 from ssl_zoo.augmentations.image.color import luminance
+from ssl_zoo.augmentations.image.views import EvalView, ViewPipeline, ViewSpec
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import EvalView, ViewPipeline, ViewSpec
 from tests.augmentations.test_conf import FILES, NAMES, config_of
 
 CROP = {"image/random_resized_crop": {"scale": [0.2, 1.0]}}

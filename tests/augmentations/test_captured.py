@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ssl_zoo.augmentations import captured
 from ssl_zoo.augmentations.captured import CapturedViews
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
 
 OPS = [
     {"image/random_resized_crop": {"scale": [0.2, 1.0]}},
@@ -28,7 +28,7 @@ class Pipeline:
         self.keys: list[int] = []
         self.problem = problem
 
-    def __call__(self, images: Any, draw: Draw, skip_crops: bool = False) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def __call__(self, images: Any, draw: Draw, prepared: bool = False) -> tuple[list[Tensor], dict[str, Tensor]]:
         self.keys.append(int(draw.key))
         if self.problem and len(self.keys) == 2:
             raise RuntimeError(self.problem)
@@ -145,6 +145,6 @@ def test_replays_are_the_same_bits(listed: bool) -> None:
         images: Any = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, device="cuda")
         images = [images, images.flip(0)] if listed else images
         got, _ = views(images, key, slot)
-        want, _ = pipeline(images, Draw(key, slot), skip_crops=listed)
+        want, _ = pipeline(images, Draw(key, slot), prepared=listed)
         assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
     assert views.recording

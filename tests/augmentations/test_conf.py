@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 import ssl_zoo.conf  # noqa: F401  (its resolvers)
 from ssl_zoo import config
+from ssl_zoo.augmentations.image.views import EvalView, ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 FILES = [CONF / "gray.yaml", *sorted(CONF.glob("*/*.yaml"))]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ssl_zoo import config
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
 from tests.augmentations.image_cases import NAMES, build, eight_bit, largest
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_zoo.augmentations.views import ViewPipeline
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from tests.augmentations.image_cases import build, draw, images
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
 from tests.augmentations.image_cases import NAMES, build, draw, images, largest
 
 # The power of two that no result exceeds, where it is not 1: the error of a rounding grows with the number.

@@ -9,9 +9,10 @@ import torchvision.transforms.functional as TF
 from ssl_zoo import build, config
 from ssl_zoo.augmentations import registry
 from ssl_zoo.augmentations.image.geometry import RandomResizedCrop, ResizeCenterCrop
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
-from ssl_zoo.backbones import image, tiny
+from ssl_zoo.backbones import image
+from ssl_zoo.backbones.image import tiny
 from ssl_zoo.errors import ConfigError
 
 

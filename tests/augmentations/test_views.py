@@ -4,8 +4,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ssl_zoo.augmentations.image.views import EvalView, ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import EvalView, ViewPipeline
 from ssl_zoo.errors import ConfigError
 
 CROP = {"image/random_resized_crop": {"scale": [0.2, 1.0], "interpolation": "bicubic"}}
@@ -204,7 +204,7 @@ def test_a_flip_behind_a_crop_is_done_by_it_bit_for_bit(interpolation):
     draw = Draw(stream_key(0, "train", 0), torch.arange(32))
     (fused,), reports = pipeline(images, draw)
     view = pipeline.views[0]
-    crop = view.ops[0](images.float() / 255, view._draw(0, draw))
+    crop = view.ops[0](images.float() / 255, view.draw_of(0, draw))
     assert view.fused == [True]
-    assert torch.equal(fused, view.ops[1](crop, view._draw(1, draw)))
+    assert torch.equal(fused, view.ops[1](crop, view.draw_of(1, draw)))
     assert 4 < reports["0/image/flip/flipped"].sum() < 28

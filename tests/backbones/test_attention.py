@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from ssl_zoo.backbones import tiny
-from ssl_zoo.backbones.vit import bicubic_positions
+from ssl_zoo.backbones.image import tiny
+from ssl_zoo.backbones.image.vision_transformer import bicubic_positions
 from ssl_zoo.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ssl_zoo.backbones.amdim_encoder import ConvResidual, amdim_encoder
-from ssl_zoo.backbones.cpc_resnet import LayerNormBottleneck, cpc_resnet101
+from ssl_zoo.backbones.image.amdim_encoder import ConvResidual, amdim_encoder
+from ssl_zoo.backbones.image.cpc_resnet import LayerNormBottleneck, cpc_resnet101
 from ssl_zoo.errors import ConfigError
 
 

@@ -10,8 +10,9 @@ import torch
 from timm.layers import StdConv2d
 from torch import nn
 
-from ssl_zoo.backbones import image, tiny
-from ssl_zoo.backbones.batch_free import StandardisedConv2d, resnet8_gn_ws, resnet50_gn_ws
+from ssl_zoo.backbones import image
+from ssl_zoo.backbones.image import tiny
+from ssl_zoo.backbones.image.batch_free import StandardisedConv2d, resnet8_gn_ws, resnet50_gn_ws
 from ssl_zoo.errors import ConfigError
 
 
@@ -46,7 +47,7 @@ def test_groups_names_and_start() -> None:
 
 def test_it_can_be_built_again() -> None:
     origin = resnet8_gn_ws(width=8, norm="none", standardise=False).origin
-    assert origin.name == "ssl_zoo.backbones.batch_free.resnet8_gn_ws"
+    assert origin.name == "ssl_zoo.backbones.image.batch_free.resnet8_gn_ws"
     again = resnet8_gn_ws(**origin.arguments)
     assert not any(isinstance(module, (nn.GroupNorm, StandardisedConv2d)) for module in again.modules())
     wide = resnet50_gn_ws(image_size=32, stem="small")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import build, config
-from ssl_zoo.backbones import tiny
 from ssl_zoo.backbones.base import backbone_of
+from ssl_zoo.backbones.image import tiny
 from ssl_zoo.errors import ConfigError
 
 RUNS = Path(__file__).parents[1] / "fixtures" / "ff847eb"

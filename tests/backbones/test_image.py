@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from torchvision import models
 
 from ssl_zoo import config
-from ssl_zoo.backbones import base, image, tiny
-from ssl_zoo.backbones.resnet import ResNet
-from ssl_zoo.backbones.selective import resnet_sk
+from ssl_zoo.backbones import base, image
+from ssl_zoo.backbones.image import tiny
+from ssl_zoo.backbones.image.resnet import ResNet
+from ssl_zoo.backbones.image.selective import resnet_sk
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.signatures import locate, problems
 from tests.helpers import quickly
@@ -114,7 +115,7 @@ def test_origin_builds_the_network_again(views):
             again = timm.create_model(origin.name, **origin.arguments)
             assert again.state_dict().keys() == factory(**SMALL).net.state_dict().keys()
     origin = tiny.resnet8(width=16).origin
-    assert origin.library == "ssl_zoo" and origin.name == "ssl_zoo.backbones.tiny.resnet8"
+    assert origin.library == "ssl_zoo" and origin.name == "ssl_zoo.backbones.image.tiny.resnet8"
     assert tiny.resnet8(**origin.arguments).out_features == 64
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_zoo.backbones import image, tiny
+from ssl_zoo.backbones import image
 from ssl_zoo.backbones.apply import concat, per_view
+from ssl_zoo.backbones.image import tiny
 from ssl_zoo.errors import ConfigError
 
 SMALL = {"image_size": 32, "stem": "small"}

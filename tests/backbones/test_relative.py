@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.backbones import image
-from ssl_zoo.backbones.vit import ViT
+from ssl_zoo.backbones.image.vision_transformer import ViT
 from ssl_zoo.errors import ConfigError
 
 SIZES = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 4, "init_values": 0.1}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ssl_zoo.backbones.image import resnet18
-from ssl_zoo.backbones.same_padding import SameConv2d, SameMaxPool2d, resnet18_same, resnet50_same
+from ssl_zoo.backbones.image.same_padding import SameConv2d, SameMaxPool2d, resnet18_same, resnet50_same
 
 
 @pytest.mark.parametrize(

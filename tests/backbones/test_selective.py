@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_zoo.backbones.selective import resnet_sk
+from ssl_zoo.backbones.image.selective import resnet_sk
 from ssl_zoo.errors import ConfigError
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.backbones import image, tiny
+from ssl_zoo.backbones import image
+from ssl_zoo.backbones.image import tiny
 
 CUT = 0.5396  # standard deviation of a normal distribution that is cut off at its own
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torchvision import models
 from torchvision.models import WeightsEnum
 
-from ssl_zoo.backbones import image, tiny
+from ssl_zoo.backbones import image
+from ssl_zoo.backbones.image import tiny
 from ssl_zoo.backbones.weights import load_weights
 from ssl_zoo.errors import ConfigError
 

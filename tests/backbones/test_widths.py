@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ssl_zoo.backbones import widths
-from ssl_zoo.backbones.image import resnet18
-from ssl_zoo.backbones.wide_resnet import WideBlock
+from ssl_zoo.backbones.image import resnet18, widths
+from ssl_zoo.backbones.image.wide_resnet import WideBlock
 from ssl_zoo.errors import ConfigError
 
 

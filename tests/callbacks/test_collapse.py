@@ -55,7 +55,7 @@ def test_constant_output_is_named_once_after_patience() -> None:
     constant = torch.ones(16, 8) + 1e-4 * HEALTHY[:16, :8]
     assert read(collapse, constant, 2) == []
     (message,) = read(collapse, constant, 5, start=2)
-    assert "collapse, for 3 steps: every image gets the same output" in message and "learning rate" in message
+    assert "collapse, for 3 steps: every sample gets the same output" in message and "learning rate" in message
 
 
 def test_a_healthy_reading_starts_the_count_again() -> None:
@@ -150,10 +150,10 @@ def test_assignments_that_tell_nothing_are_named_by_their_kind() -> None:
     one_hot = torch.eye(clusters)
     alike, same, balanced = one_hot.mean(0).expand(64, -1), one_hot[3].expand(64, -1), one_hot.repeat(4, 1)
     (message,) = told(quick(), 5, assignments=alike)
-    assert "every image is assigned to all 16 clusters alike (the assignments tell 0.000 of 2.77 nats" in message
+    assert "every sample is assigned to all 16 clusters alike (the assignments tell 0.000 of 2.77 nats" in message
     assert "method.epsilon" in message
     (message,) = told(quick(), 5, assignments=same)
-    assert "all images are assigned to the same few of 16 clusters" in message and "method.centring=true" in message
+    assert "all samples are assigned to the same few of 16 clusters" in message and "method.centring=true" in message
     assert told(quick(), 5, assignments=balanced) == []
 
 

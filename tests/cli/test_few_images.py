@@ -39,7 +39,7 @@ def test_twenty_folders_of_three_images(method: str, tmp_path: Path) -> None:
     done = run(*words, "data.batch_size=32", cwd=tmp_path)
     assert done.code == 0, done.err
     numbers = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert numbers["report"] == "made" and "judged on 60 training images" in text(done)
+    assert numbers["report"] == "made" and "judged on 60 training samples" in text(done)
     network = next(value for value in numbers.values() if isinstance(value, dict))
     assert (network["images"], network["folds"], network["k"]) == (60, 3, 2)
     held = run(*words, "data.batch_size=32", "data.val_fraction=0.1", "hydra.run.dir=held", cwd=tmp_path)

@@ -125,7 +125,7 @@ def test_damaged_files_are_told_together_with_their_list(tmp_path: Path) -> None
         path.write_text("broken")
     done = train("data.root=tree", "hydra.run.dir=run", cwd=tmp_path)
     assert done.err.count("damaged files: ") == 1
-    assert "damaged files: 4 of 16, the next readable images take their places: " in done.err
+    assert "damaged files: 4 of 16, the next readable samples take their places: " in done.err
     assert "and 1 more (all in " in done.err
     assert len((tmp_path / "run/damaged.txt").read_text().splitlines()) == 4
     again = train("data.root=tree", "hydra.run.dir=run", "seed=1", "overwrite=true", cwd=tmp_path)

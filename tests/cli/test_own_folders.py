@@ -120,7 +120,7 @@ def test_a_folder_is_trained_on_drawn_judged_and_exported(name: str, method: str
     numbers = json.loads((tmp_path / "run/summary.json").read_text())
     assert numbers["report"] == "made"
     if "no validation set" in folder.line:  # without one the labels of the training images judge the network
-        assert "judged on 60 training images" in said
+        assert "judged on 60 training samples" in said
     else:
         assert 0 <= numbers["knn/top1"] <= 100
         judged = run("evaluate", "checkpoint=run", "protocol=knn", cwd=tmp_path)

@@ -11,9 +11,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from ssl_zoo.data.arrays import Arrays
+from ssl_zoo.data.image.arrays import Arrays
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.source import Splits
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.optim.schedules import Progress
 
 

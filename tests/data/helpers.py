@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from ssl_zoo.data.batch import Batch
-from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.data.folder import folder
-from ssl_zoo.data.synthetic import synthetic
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.synthetic import synthetic
 
 
 def augmentation(size: int = 16, where: str = "auto") -> dict[str, Any]:
@@ -26,10 +26,10 @@ def augmentation(size: int = 16, where: str = "auto") -> dict[str, Any]:
     }
 
 
-def memory(batch_size: int = 8, samples: int = 30, where: str = "auto", **options: Any) -> DataModule:
+def memory(batch_size: int = 8, samples: int = 30, where: str = "auto", **options: Any) -> ImageData:
     """Synthetic images of 16 x 16 in memory."""
     source = partial(synthetic, samples=samples, val_samples=10)
-    return DataModule(source, batch_size, 16, 3, augmentation(where=where), **options)
+    return ImageData(source, batch_size, 16, 3, augmentation(where=where), **options)
 
 
 def pictures(root: Path, n: int, size: tuple[int, int] = (20, 24), seed: int = 0) -> list[Path]:
@@ -44,14 +44,14 @@ def pictures(root: Path, n: int, size: tuple[int, int] = (20, 24), seed: int = 0
 
 def files(
     root: Path, batch_size: int = 8, where: str = "auto", source: dict[str, Any] | None = None, **options: Any
-) -> DataModule:
+) -> ImageData:
     """A folder, views of 16 x 16."""
     built = partial(folder, cache=False, **(source or {}))
     options = {"workers": 0, **options}
-    return DataModule(built, batch_size, 16, 3, augmentation(where=where), root=str(root), **options)
+    return ImageData(built, batch_size, 16, 3, augmentation(where=where), root=str(root), **options)
 
 
-def batches(data: DataModule, n: int | None = None) -> list[Batch]:
+def batches(data: ImageData, n: int | None = None) -> list[Batch]:
     """The next batches of a pass, with their views."""
     out = []
     for raw in data.train_dataloader():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.data import arrays
-from ssl_zoo.data.synthetic import synthetic
+from ssl_zoo.data.image import arrays
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ssl_zoo import config
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image.folder import folder
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import pictures
 from tests.data.test_folder import labelled

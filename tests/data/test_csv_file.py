@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image.folder import folder
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import pictures

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from ssl_zoo.data import formats
-from ssl_zoo.data.decode import Reader
+from ssl_zoo.data.image import formats
+from ssl_zoo.data.image.decode import Reader
 from ssl_zoo.data.source import DamagedFile
 
 

@@ -25,7 +25,7 @@ def test_a_line_counts_names_the_first_and_says_where_the_list_is(tmp_path: Path
     assert told(damage) == []
     damage.add([(name, "cut") for name in "abcde"])
     damage.add([("a", "cut")])
-    start = "damaged files: 5 of 100, the next readable images take their places: "
+    start = "damaged files: 5 of 100, the next readable samples take their places: "
     assert told(damage) == [f"{start}a: cut; b: cut; c: cut; and 2 more (all in {tmp_path / 'damaged.txt'})"]
     assert damage.listed.read_text() == "a: cut\nb: cut\nc: cut\nd: cut\ne: cut\n"
     assert told(damage) == []
@@ -46,12 +46,12 @@ def test_a_list_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     damage = Damage(limit=10, samples=100)
     damage.listed = tmp_path / "absent" / "damaged.txt"
     damage.add([("a", "cut")])
-    assert told(damage) == ["damaged files: 1 of 100, the next readable images take their places: a: cut"]
+    assert told(damage) == ["damaged files: 1 of 100, the next readable samples take their places: a: cut"]
 
 
 def test_what_ends_the_run_is_not_told_again() -> None:
     damage = Damage(limit=1, samples=100)
-    with pytest.raises(ConfigError, match="2 of 100 images cannot be read"):
+    with pytest.raises(ConfigError, match="2 of 100 samples cannot be read"):
         damage.add([("a", "cut"), ("b", "cut")])
     assert told(damage) == []
 

@@ -6,16 +6,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.data.synthetic import synthetic
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.source import image_info
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import augmentation, batches, files, memory, pictures
 
 
 def test_info_is_of_the_subset_and_of_one_micro_batch():
     data = memory(batch_size=8, subset=20, accumulate=2)
-    assert data.info == DataInfo(samples=20, classes=4, image_size=16, channels=3, batch_size=4)
+    assert data.info == image_info(samples=20, classes=4, image_size=16, channels=3, batch_size=4)
     assert data.batch_size == 8
     index = torch.cat([batch.index for batch in batches(data)])
     assert int(index.max()) < 20
@@ -33,7 +34,7 @@ def test_a_batch_has_normalised_views_and_draws_of_its_slots():
 def test_evaluation_may_see_another_size():
     views = augmentation()
     views["eval"] = {"ops": ["image/resize"], "size": 24}
-    data = DataModule(partial(synthetic, samples=8, val_samples=4), 4, 16, 3, views)
+    data = ImageData(partial(synthetic, samples=8, val_samples=4), 4, 16, 3, views)
     view, *_ = next(iter(data.val_loader()))
     assert view.shape == (4, 3, 24, 24)
 
@@ -53,7 +54,7 @@ def test_held_out_samples_take_the_place_of_the_sets_own():
 def test_where_is_a_rule_on_data_and_device(tmp_path):
     pictures(tmp_path, 8)
     assert memory().describe("cpu") == (
-        "images in memory, views in batches on cpu (auto: a CPU makes views of what lies in memory in batches)"
+        "samples in memory, views in batches on cpu (auto: a CPU makes views of what lies in memory in batches)"
     )
     assert memory(where="worker", workers=0).describe("cuda") == (
         "views one by one in this process (augmentation.where=worker)"
@@ -101,17 +102,17 @@ def test_wrong_options_fail_at_construction(options, words):
 
 def test_labels_of_an_unlabelled_set():
     with pytest.raises(ConfigError, match="data.labels=0.1: the training set has no labels; set data.labels=null"):
-        DataModule(lambda **k: synthetic(k["image_size"], 3, classes=None), 8, 16, 3, augmentation(), labels=0.1)
+        ImageData(lambda **k: synthetic(k["image_size"], 3, classes=None), 8, 16, 3, augmentation(), labels=0.1)
 
 
 def test_images_of_all_sizes_need_a_first_operation_that_cuts(tmp_path):
     pictures(tmp_path, 8)
     data = augmentation()
     data["views"][0]["ops"] = data["views"][0]["ops"][1:]
-    from ssl_zoo.data.folder import folder
+    from ssl_zoo.data.image.folder import folder
 
     with pytest.raises(ConfigError, match="augmentation.views: view 0, 1 does not begin with a crop or a resize"):
-        DataModule(lambda **k: folder(**k, cache=False), 4, 16, 3, data, root=str(tmp_path))
+        ImageData(lambda **k: folder(**k, cache=False), 4, 16, 3, data, root=str(tmp_path))
 
 
 class Stopped(Exception):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ssl_zoo import build, config, resume, runs, trust
-from ssl_zoo.data import pixel_range, statistics
-from ssl_zoo.data.arrays import Arrays
-from ssl_zoo.data.batch import DataInfo, opened
-from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image import pixel_range, statistics
+from ssl_zoo.data.image.arrays import Arrays
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.data.source import Splits
 from ssl_zoo.distributed import world_size
 from ssl_zoo.optim.schedules import Progress
@@ -25,7 +25,7 @@ from tests.pool import GlooPool
 def data_of(root, kind, where="device", workers=0, normalize="measured", batch_size=8):
     options = {**augmentation(where=where), "normalize": normalize}
     source = partial(folder, cache=False)
-    return DataModule(source, batch_size, 16, KINDS[kind][0], options, root=str(root), workers=workers)
+    return ImageData(source, batch_size, 16, KINDS[kind][0], options, root=str(root), workers=workers)
 
 
 @pytest.mark.parametrize("kind", quickly(["12-bit PNG", "float with nodata", "13 bands"], ["13 bands"]))
@@ -34,7 +34,7 @@ def test_workers_and_the_device_make_the_same_views(tmp_path, kind):
     cropped, finished = data_of(tmp_path, kind, workers=1), data_of(tmp_path, kind, "worker", workers=1)
     raws = [next(iter(data.train_dataloader())) for data in (cropped, finished)]
     assert [raw.finished for raw in raws] == [False, True]
-    assert opened(raws[0].images)[0].dtype == (torch.float32 if "float" in kind else torch.uint16)
+    assert raws[0].samples[0].dtype == (torch.float32 if "float" in kind else torch.uint16)
     one, other = (data.on_after_batch_transfer(raw, 0) for data, raw in zip((cropped, finished), raws, strict=True))
     for data in (cropped, finished):
         data.teardown("fit")
@@ -66,9 +66,9 @@ def test_images_in_memory_and_in_files_give_the_same_evaluation_views(tmp_path):
     images(tmp_path, "13 bands")
     data = data_of(tmp_path, "13 bands")
     stored = torch.stack([data.train.load(i) for i in range(len(data.train))])
-    memory = Arrays(stored, None, None, white=data.train.white)
+    memory = Arrays(stored, None, None, white=data.white)
     options = {**augmentation(), "normalize": "measured"}
-    inside = DataModule(lambda **_: Splits(memory, None), 8, 16, 13, options)
+    inside = ImageData(lambda **_: Splits(memory, None), 8, 16, 13, options)
     assert inside.normalization.numbers == data.normalization.numbers
     one, other = (torch.cat([views for views, _, _ in d.train_eval_loader()]) for d in (data, inside))
     assert (one - other).abs().max() < 1e-3
@@ -89,14 +89,14 @@ def test_what_was_decided_stands_for_the_words_and_is_not_decided_again(tmp_path
     again = build.build_data(cfg)
     assert again.train.source.reader.range == data.train.source.reader.range
     assert again.normalization.numbers == data.normalization.numbers
-    assert torch.equal(again.image(0), data.image(0))
+    assert torch.equal(again.sample(0), data.sample(0))
 
 
 def steps(root: str, kind: str) -> dict[str, torch.Tensor]:
     """Loss and weights after two float64 steps on this rank's share of the batches."""
     channels = KINDS[kind][0]
     cfg = tiny_config("simclr", [f"data.channels={channels}"])
-    method = build.build_method(cfg, DataInfo(16, None, 16, channels, 8)).double()
+    method = build.build_method(cfg, image_info(16, None, 16, channels, 8)).double()
     method.progress = Progress(step=2, total=10, steps_per_epoch=2)
     method.bind(ROWS)
     method.train()

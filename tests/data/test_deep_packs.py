@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.data.arrays import Arrays
-from ssl_zoo.data.folder import folder
-from ssl_zoo.data.pack import Options, pack
-from ssl_zoo.data.packed import packed
+from ssl_zoo.data.image.arrays import Arrays
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.pack import Options, pack
+from ssl_zoo.data.image.packed import packed
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 from tests.data.deep import KINDS, images
@@ -84,7 +84,7 @@ def test_a_smaller_pack_keeps_its_bits(tmp_path):
 @pytest.mark.parametrize("kind", ["float with nodata", "5 bands", "9 bands of npy"])
 def test_a_store_gives_the_images_of_its_folder(tmp_path, kind):
     pytest.importorskip("litdata")
-    from ssl_zoo.data.stream import stream, write_stream
+    from ssl_zoo.data.image.stream import stream, write_stream
 
     source = tree(tmp_path / "tree", kind).train
     write_stream(source, tmp_path / "store", "64KB")
@@ -97,7 +97,7 @@ def test_a_store_gives_the_images_of_its_folder(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["uint16", "float", "bytes of four bands"])
 def test_a_store_of_what_lies_in_memory(tmp_path, kind):
     pytest.importorskip("litdata")
-    from ssl_zoo.data.stream import stream, write_stream
+    from ssl_zoo.data.image.stream import stream, write_stream
 
     made = {
         "uint16": partial(Arrays, torch.randint(0, 4096, (6, 2, 8, 8)).to(torch.uint16), white=4095),

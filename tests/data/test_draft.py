@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_zoo.augmentations.image.views import EvalView, ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import EvalView, ViewPipeline
-from ssl_zoo.data.decode import Reader
 from ssl_zoo.data.decoders import TrainTask
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image.decode import Reader
+from ssl_zoo.data.image.folder import folder
 from ssl_zoo.data.sampler import Request
 
 
@@ -52,24 +52,24 @@ def pipeline(scale, size=32):
 def test_twice_the_pixels_of_the_view_are_left(height, width, factor):
     draw = Draw(stream_key(0, "train", 0), torch.tensor([3]))
     eval_view = EvalView(["image/resize"], 32, None)
-    assert eval_view.shrink()(height, width) == factor
+    assert eval_view.hint()(height, width) == factor
     whole = ViewPipeline([{"size": 32, "ops": ["image/resize"]}], None)
-    assert whole.shrink(draw)(height, width) == factor
+    assert whole.hint(draw)(height, width) == factor
 
 
 def test_the_smallest_crop_of_all_views_decides():
     for slot in range(20):
         draw = Draw(stream_key(0, "train", 0), torch.tensor([slot]))
         views = pipeline([0.08, 1.0])
-        sides = [int(view.ops[0].boxes(view._draw(0, draw), 640, 960)[0, 2:].min()) for view in views.views]
-        factor = views.shrink(draw)(640, 960)
+        sides = [int(view.ops[0].boxes(view.draw_of(0, draw), 640, 960)[0, 2:].min()) for view in views.views]
+        factor = views.hint(draw)(640, 960)
         assert min(sides) / factor >= 2 * 32 or factor == 1
         assert factor == 8 or min(sides) / (2 * factor) < 2 * 32
 
 
 def test_a_view_that_does_not_begin_with_a_crop_needs_the_whole_file():
     views = ViewPipeline([{"size": 32, "ops": ["image/center_crop"]}, {"size": 32, "ops": ["image/resize"]}], None)
-    assert views.shrink(Draw(stream_key(0, "train", 0), torch.tensor([0])))(4000, 4000) == 1
+    assert views.hint(Draw(stream_key(0, "train", 0), torch.tensor([0])))(4000, 4000) == 1
 
 
 def test_views_of_a_folder_differ_little_and_draft_false_decodes_whole(tmp_path):

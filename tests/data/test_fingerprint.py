@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.data import arrays, fingerprint, stream
-from ssl_zoo.data.decode import Reader
+from ssl_zoo.data import fingerprint
 from ssl_zoo.data.fingerprint import changed, chosen, digest, numbers, of, spread
-from ssl_zoo.data.folder import Folder, folder
-from ssl_zoo.data.pack import Options, pack
-from ssl_zoo.data.packed import packed
+from ssl_zoo.data.image import arrays, stream
+from ssl_zoo.data.image.decode import Reader
+from ssl_zoo.data.image.folder import Folder, folder
+from ssl_zoo.data.image.pack import Options, pack
+from ssl_zoo.data.image.packed import packed
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.source import Part, Splits
-from ssl_zoo.data.synthetic import synthetic
 from tests.data.helpers import files, memory, pictures
 
 IMAGENET = 1_281_167
@@ -63,8 +64,8 @@ def test_labels_are_the_same_numbers_whatever_holds_them():
 def test_another_process_finds_the_same():
     # Python's own hash() differs from process to process.
     code = (
-        "from ssl_zoo.data.fingerprint import of; from ssl_zoo.data.arrays import digits; "
-        "from ssl_zoo.data.synthetic import synthetic; "
+        "from ssl_zoo.data.fingerprint import of; from ssl_zoo.data.image.arrays import digits; "
+        "from ssl_zoo.data.image.synthetic import synthetic; "
         "print(of(digits(16, 1).train), of(digits(16, 1).val), of(synthetic(16, 3).train))"
     )
     runs = [
@@ -195,7 +196,7 @@ def test_1024_files_are_asked_for_and_the_names_are_one_block(monkeypatch: pytes
     listed = names(50_000)
     source = Folder(Path("nowhere"), listed, torch.zeros(50_000, dtype=torch.int64), ["a"], Reader(3), 0)
     monkeypatch.setattr(fingerprint, "blake2b", Watched)
-    monkeypatch.setattr("ssl_zoo.data.folder.os.stat", counted)
+    monkeypatch.setattr("ssl_zoo.data.image.folder.os.stat", counted)
     found = source.fingerprint()
     monkeypatch.undo()
     assert found == source.fingerprint()

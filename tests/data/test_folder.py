@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data.decode import Reader, reader
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image.decode import Reader, reader
+from ssl_zoo.data.image.folder import folder
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import batches, files, pictures
@@ -153,7 +153,7 @@ def test_the_list_of_files_is_kept_until_a_folder_changes(tmp_path, monkeypatch)
     first = folder(str(tmp_path / "data"), **options).train
     (kept,) = (tmp_path / "kept").iterdir()
     assert json.loads(kept.read_text())["paths"] == [os.path.join("a", "000.png"), os.path.join("a", "001.png")]
-    monkeypatch.setattr("ssl_zoo.data.listing._walk", lambda *where: pytest.fail("scanned again"))
+    monkeypatch.setattr("ssl_zoo.data.image.listing._walk", lambda *where: pytest.fail("scanned again"))
     assert folder(str(tmp_path / "data"), **options).train.path(1) == first.path(1)
     monkeypatch.undo()
     pictures(tmp_path / "data" / "a" / "b", 1)
@@ -181,7 +181,7 @@ def test_a_damaged_folder_trains_and_tells_of_its_files_once(odd, workers, where
             pass
         data.teardown("fit")
     (told,) = [str(w.message) for w in caught if "damaged file" in str(w.message)]
-    assert told.startswith("damaged files: 3 of 11, the next readable images take their places: ")
+    assert told.startswith("damaged files: 3 of 11, the next readable samples take their places: ")
     assert {name for name in BAD if name in told} == BAD
     (batch,) = epochs[0]
     assert all(view.shape == (11, 3, 16, 16) and bool(view.isfinite().all()) for view in batch.views)
@@ -211,7 +211,7 @@ def test_too_many_damaged_files_end_the_run_with_their_names(tmp_path, workers):
     with pytest.raises(ConfigError) as error:
         batches(data)
     data.teardown("fit")
-    words = ["of 12 images cannot be read", "data.source.max_damaged allows 2", ".png"]
+    words = ["of 12 samples cannot be read", "data.source.max_damaged allows 2", ".png"]
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -219,5 +219,5 @@ def test_too_many_damaged_files_end_the_run_with_their_names(tmp_path, workers):
 def test_a_folder_without_one_readable_image(tmp_path):
     for path in pictures(tmp_path, 3):
         path.write_text("broken")
-    with pytest.raises(ConfigError, match="3 of 3 images cannot be read"):
+    with pytest.raises(ConfigError, match="3 of 3 samples cannot be read"):
         batches(files(tmp_path, batch_size=2))

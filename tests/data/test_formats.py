@@ -8,9 +8,9 @@ import tifffile
 import torch
 from PIL import Image
 
-from ssl_zoo.data import formats
-from ssl_zoo.data.decode import Reader, reader
-from ssl_zoo.data.pixel_range import Range, sampled
+from ssl_zoo.data.image import formats
+from ssl_zoo.data.image.decode import Reader, reader
+from ssl_zoo.data.image.pixel_range import Range, sampled
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.errors import ConfigError
 from tests.data.deep import GDAL_NODATA, deep_png

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.data.folder import folder
-from ssl_zoo.data.pack import Options, pack, parse
-from ssl_zoo.data.packed import packed
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.pack import Options, pack, parse
+from ssl_zoo.data.image.packed import packed
+from ssl_zoo.data.image.split_names import split_of
 from ssl_zoo.data.source import Splits
-from ssl_zoo.data.split_names import split_of
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import pictures
 
@@ -210,7 +210,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypat
             raise PermissionError(13, "Permission denied")
         return real(folder)
 
-    monkeypatch.setattr("ssl_zoo.data.listing.os.scandir", scandir)
+    monkeypatch.setattr("ssl_zoo.data.image.listing.os.scandir", scandir)
     told = f"{tmp_path / 'dog'}: cannot be looked into (Permission denied); allow it (chmod), or move it away"
     assert refused(tmp_path) == told
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from ssl_zoo.data.decoders import Stack, auto_workers, guarded, stream
+from ssl_zoo.augmentations.image.views import Stack
+from ssl_zoo.data.decoders import auto_workers, guarded, stream
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.loader import EvalLoader
 from ssl_zoo.data.sampler import Plan, order
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import batches, by_slot, files, memory, pictures
 
@@ -86,7 +87,7 @@ def test_epochs_follow_the_order_and_labels_follow_the_index():
         assert [(raw.epoch, raw.micro) for raw in found] == [(epoch, i) for i in range(6)]
         assert torch.cat([raw.index for raw in found]).tolist() == order(5, epoch, 30)[:24].tolist()
         assert all(torch.equal(raw.label, data.train.labels[raw.index]) for raw in found)
-        assert all(raw.images.dtype == torch.uint8 and raw.images.shape == (4, 3, 16, 16) for raw in found)
+        assert all(raw.samples.dtype == torch.uint8 and raw.samples.shape == (4, 3, 16, 16) for raw in found)
 
 
 def keys(raws):
@@ -263,7 +264,7 @@ class Rows(torch.utils.data.Dataset):
         stack = Stack(3)
         for i in range(3):
             stack.add([torch.full((2, 2), i, dtype=torch.uint8), torch.arange(4.0).view(2, 2).t() + i])
-        return {"views": stack.tensors, "shared": [x.is_shared() for x in stack.tensors]}
+        return {"views": stack.views, "shared": [x.is_shared() for x in stack.views]}
 
 
 @pytest.mark.parametrize("workers", [0, 1])

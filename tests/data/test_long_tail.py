@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.splits import long_tail, split
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import batches, memory
 

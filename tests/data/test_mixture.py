@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 import torch
 
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.sampler import Groups, Mixture, Plan, order
 from ssl_zoo.data.source import Shards
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import augmentation, batches, memory
 
@@ -68,6 +68,6 @@ def test_a_data_set_gives_such_batches_and_counts_its_epochs_by_labels():
 
 
 def test_views_are_cut_from_images_of_the_stored_size():
-    data = DataModule(partial(synthetic, samples=8, val_samples=4), 4, 16, 3, augmentation(), stored_size=20)
-    assert data.train.image_size == 20 and data.info.image_size == 16
+    data = ImageData(partial(synthetic, samples=8, val_samples=4), 4, 16, 3, augmentation(), stored_size=20)
+    assert data.train.source.image_size == 20 and data.info.image_size == 16
     assert batches(data)[0].views[0].shape[-2:] == (16, 16)

@@ -18,19 +18,19 @@ from PIL import Image
 
 from ssl_zoo import cli, config
 from ssl_zoo.build import build_data
-from ssl_zoo.data import pack_writer, packed
-from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.data.folder import folder
-from ssl_zoo.data.pack import HELP, Options, pack
-from ssl_zoo.data.packed import HEAD, PackFile
-from ssl_zoo.data.packed import packed as read
+from ssl_zoo.data.image import pack_writer, packed
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.pack import HELP, Options, pack
+from ssl_zoo.data.image.packed import HEAD, PackFile
+from ssl_zoo.data.image.packed import packed as read
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.source import DamagedFile, Splits
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import augmentation, batches, files, pictures
 from tests.data.test_folder import labelled
 
-ORIGIN = "ssl_zoo.data.folder.folder"
+ORIGIN = "ssl_zoo.data.image.folder.folder"
 
 
 def tree(root: Path, size: tuple[int, int] = (20, 24)) -> Path:
@@ -47,9 +47,9 @@ def packed_tree(root: Path, out: Path, channels: int = 3, **options) -> Path:
     return out
 
 
-def module(file: Path, where: str = "auto", **source) -> DataModule:
+def module(file: Path, where: str = "auto", **source) -> ImageData:
     built = partial(read, **source)
-    return DataModule(built, 8, 16, 3, augmentation(where=where), root=str(file), workers=0)
+    return ImageData(built, 8, 16, 3, augmentation(where=where), root=str(file), workers=0)
 
 
 def reseal(content: bytearray) -> bytes:
@@ -133,7 +133,7 @@ def test_training_batches_are_those_of_the_folder_to_the_bit(tmp_path, encoding,
 def test_batches_of_an_array_are_those_of_the_same_images_in_memory(tmp_path):
     source = partial(synthetic, samples=30, val_samples=10)
     pack(source(image_size=16, channels=3), Options(str(tmp_path / "x.pack"), workers=0), "synthetic")
-    memory = DataModule(source, 8, 16, 3, augmentation())
+    memory = ImageData(source, 8, 16, 3, augmentation())
     for one, other in zip(batches(memory), batches(module(tmp_path / "x.pack")), strict=True):
         assert torch.equal(one.views[0], other.views[0]) and one.label.tolist() == other.label.tolist()
 
@@ -244,7 +244,7 @@ def test_too_many_damaged_images_end_the_packing(tmp_path):
     for path in pictures(tmp_path / "data", 6)[:3]:
         path.write_text("broken")
     splits = folder(str(tmp_path / "data"), 3, 16, max_damaged=2, cache=False)
-    with pytest.raises(ConfigError, match="3 of 6 images cannot be read, and data.source.max_damaged allows 2"):
+    with pytest.raises(ConfigError, match="3 of 6 samples cannot be read, and data.source.max_damaged allows 2"):
         pack(splits, Options(str(tmp_path / "x.pack"), workers=0), "folder")
     splits = folder(str(tmp_path / "data"), 3, 16, max_damaged=3, cache=False)  # what the message offers
     assert "3 train images, decoded, " in pack(splits, Options(str(tmp_path / "x.pack"), workers=0), "folder")
@@ -415,7 +415,7 @@ def test_the_command_packs_what_the_configuration_reads(tmp_path, capsys):
     data = build_data(config.load(["data=packed", f"data.root={out}", "data.image_size=32", "data.batch_size=64"]))
     assert (data.info.samples, data.info.classes, data.train.in_memory) == (1438, 10, True)
     made = PackFile(out).text["made"]
-    assert made["origin"] == "ssl_zoo.data.arrays.digits" and made["encoding"] == "decoded"
+    assert made["origin"] == "ssl_zoo.data.image.arrays.digits" and made["encoding"] == "decoded"
 
 
 def test_a_pack_without_a_training_image_is_not_written(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_zoo.data import arrays, plain_pickle
+from ssl_zoo.data.image import arrays, plain_pickle
 from ssl_zoo.errors import ConfigError
 
 FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]

@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 import torch
 
-from ssl_zoo.data.datamodule import DataModule
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.pseudo import PseudoLabels
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import augmentation, batches, memory
 
@@ -69,4 +69,4 @@ def test_unlabelled_samples_can_be_dropped():
 
 def test_nothing_is_left_without_labels():
     with pytest.raises(ConfigError, match="data.drop_unlabelled=true: no training sample has a label"):
-        DataModule(partial(synthetic, samples=30, classes=None), 8, 16, 3, augmentation(), drop_unlabelled=True)
+        ImageData(partial(synthetic, samples=30, classes=None), 8, 16, 3, augmentation(), drop_unlabelled=True)

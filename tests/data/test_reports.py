@@ -24,7 +24,7 @@ def test_boxes_and_flips_reach_the_batch(tmp_path: Path, where: str, workers: in
     assert set(batch.extra) == KEYS
     draw = Draw(stream_key(data.seed, STREAM, 0), batch.rng.slot)
     for position, view in enumerate(data.views.views):
-        box = view.ops[0].boxes(view._draw(0, draw), 20, 24)
+        box = view.ops[0].boxes(view.draw_of(0, draw), 20, 24)
         assert torch.equal(batch.extra[f"{position}/image/random_resized_crop/box"], box)
-        flipped = view.ops[1].flipped(view._draw(1, draw))
+        flipped = view.ops[1].flipped(view.draw_of(1, draw))
         assert torch.equal(batch.extra[f"{position}/image/flip/flipped"], flipped)

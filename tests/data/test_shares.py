@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.folder import folder
 from ssl_zoo.data.sampler import Groups, Mixture, Plan
 from ssl_zoo.data.shares import drawn, shared_order
 from ssl_zoo.data.source import Shares
@@ -72,7 +72,7 @@ def roots(tmp_path: Path) -> list[str]:
 
 def module(tmp_path: Path, **options: Any) -> Any:
     source = partial(folder, cache=False, shares=[0.5, 0.5])
-    return DataModule(source, 4, 16, 3, augmentation(), root=roots(tmp_path), workers=0, **options)
+    return ImageData(source, 4, 16, 3, augmentation(), root=roots(tmp_path), workers=0, **options)
 
 
 def test_an_epoch_of_files_has_the_shares_and_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_zoo.data.image.synthetic import synthetic
 from ssl_zoo.data.splits import fixed_permutation, labelled_rows, split
-from ssl_zoo.data.synthetic import synthetic
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import memory
 

@@ -7,11 +7,11 @@ import pytest
 import tifffile
 import torch
 
-from ssl_zoo.data.arrays import Arrays
-from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image.arrays import Arrays
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.statistics import measure, normalization
 from ssl_zoo.data.source import Splits
-from ssl_zoo.data.statistics import measure, normalization
 from ssl_zoo.errors import ConfigError
 from tests.data.deep import GDAL_NODATA, images
 from tests.data.helpers import augmentation
@@ -63,12 +63,12 @@ def test_numbers_of_colour_give_way_to_measured_ones_and_others_stay():
 def test_views_are_normalised_by_what_was_measured(tmp_path):
     root = images(tmp_path, "5 bands")
     options = {**augmentation(), "normalize": "measured"}
-    data = DataModule(partial(folder, cache=False), 8, 48, 5, options, root=str(root), workers=0)
+    data = ImageData(partial(folder, cache=False), 8, 48, 5, options, root=str(root), workers=0)
     assert data.resolved(torch.device("cpu"))["augmentation.normalize"] == data.normalization.numbers
     assert any(line.startswith("normalised by mean and deviation of 16 images") for line in data.decisions)
     views = torch.cat([view for view, _, _ in data.train_eval_loader()])
     assert views.mean((0, 2, 3)).abs().max() < 0.15 and (views.std((0, 2, 3)) - 1).abs().max() < 0.15
-    again = DataModule(partial(folder, cache=False), 8, 48, 5, {**options, "normalize": data.normalization.numbers},
+    again = ImageData(partial(folder, cache=False), 8, 48, 5, {**options, "normalize": data.normalization.numbers},
                        root=str(root), workers=0)  # fmt: skip
     assert torch.equal(torch.cat([view for view, _, _ in again.train_eval_loader()]), views)
 

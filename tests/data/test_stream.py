@@ -19,15 +19,15 @@ from litdata.streaming import Cache
 from litdata.streaming.downloader import LocalDownloader, register_downloader, unregister_downloader
 
 from ssl_zoo import config
-from ssl_zoo.data import chunks
-from ssl_zoo.data.arrays import digits
-from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.data.decoders import TrainTask
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image import chunks
+from ssl_zoo.data.image.arrays import digits
+from ssl_zoo.data.image.datamodule import ImageData
+from ssl_zoo.data.image.folder import folder
+from ssl_zoo.data.image.packed import packed as packed_source
+from ssl_zoo.data.image.stream import stream, write_splits, write_stream
 from ssl_zoo.data.loader import TrainLoader
-from ssl_zoo.data.packed import packed as packed_source
 from ssl_zoo.data.source import DamagedFile, Splits
-from ssl_zoo.data.stream import stream, write_splits, write_stream
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import augmentation, batches, by_slot, pictures
 
@@ -58,12 +58,12 @@ def opened(root: Path | str, **options) -> Splits:
 
 def module(
     root: Path | str, batch_size: int = 8, workers: int = 0, source: dict | None = None, **options
-) -> DataModule:
+) -> ImageData:
     built = partial(stream, **{**MIXING, **(source or {})})
-    return DataModule(built, batch_size, 16, 3, augmentation(), root=str(root), workers=workers, **options)
+    return ImageData(built, batch_size, 16, 3, augmentation(), root=str(root), workers=workers, **options)
 
 
-def as_rank(data: DataModule, rank: int, world: int) -> TrainLoader:
+def as_rank(data: ImageData, rank: int, world: int) -> TrainLoader:
     plan = data._plan(rank, world)
     return TrainLoader(data.train, plan, TrainTask(data.train, data._worker_views, data.seed, finish=False))
 
@@ -507,7 +507,7 @@ def test_the_configuration_takes_a_url_or_a_folder(store, root):
     overrides = ["data=stream", f"data.root={root.replace('FOLDER', str(store))}", "data.source.window=3"]
     cfg = config.load(overrides)
     config.quick_check(cfg)
-    assert cfg.data.source._target_ == "ssl_zoo.data.stream.stream" and cfg.data.source.window == 3
+    assert cfg.data.source._target_ == "ssl_zoo.data.image.stream.stream" and cfg.data.source.window == 3
 
 
 def test_an_unlabelled_store_trains_without_a_validation_set(store):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.data import suffixes
-from ssl_zoo.data.decode import Reader
-from ssl_zoo.data.folder import folder
+from ssl_zoo.data.image import suffixes
+from ssl_zoo.data.image.decode import Reader
+from ssl_zoo.data.image.folder import folder
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import files, pictures
@@ -98,7 +98,7 @@ def test_a_list_that_was_kept_before_a_reader_was_installed_is_not_used(tmp_path
     cache = str(tmp_path / "kept")
     assert len(folder(str(tmp_path / "data"), 3, 16, cache=cache).train) == 2
     known = suffixes.readable()
-    monkeypatch.setattr("ssl_zoo.data.listing.readable", lambda: {**known, ".heix": "HEIF"})
+    monkeypatch.setattr("ssl_zoo.data.image.listing.readable", lambda: {**known, ".heix": "HEIF"})
     assert len(folder(str(tmp_path / "data"), 3, 16, cache=cache).train) == 3
 
 

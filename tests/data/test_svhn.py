@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from ssl_zoo.data.svhn import svhn
+from ssl_zoo.data.image.svhn import svhn
 from ssl_zoo.errors import ConfigError
 
 

@@ -39,7 +39,7 @@ def test_one_process_is_examined(
     out = capsys.readouterr().out
     assert names(out) == ALONE
     assert f"  processes      one, on {socket.gethostname()}\n" in out
-    assert "no workers, so none is needed" in out and "images in memory, views in batches" in out
+    assert "no workers, so none is needed" in out and "samples in memory, views in batches" in out
     assert re.search(r"first step     [\d.]+ m?s after the start \(imports 1 s, building ", out)
     assert out.split("\n\n")[1].startswith("Verdict: ")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ssl_zoo import build, config, runs
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.finetune import pretrained
 from ssl_zoo.evaluation.run import run
@@ -20,7 +20,7 @@ from ssl_zoo.teachers import load_teacher
 from tests.methods.test_crd import written
 
 DATA = ["data.source.samples=64", "data.source.val_samples=32", "data.batch_size=8", "trainer=cpu"]
-INFO = DataInfo(samples=64, classes=4, image_size=16, channels=3, batch_size=8)
+INFO = image_info(samples=64, classes=4, image_size=16, channels=3, batch_size=8)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from ssl_zoo.data.image.second_look import SecondLook
 from ssl_zoo.evaluation.label_free import (
-    SecondLook,
     alignment,
     blocks_of,
     look,
@@ -53,7 +53,7 @@ def test_a_collapse_is_named() -> None:
     good = torch.randn(64, 16, generator=generator)
     assert measure(good, good).collapse is None and measure(good, good).images == 64
     constant = torch.ones(64, 16) + 1e-4 * good
-    assert measure(constant, constant).collapse == "every image gets the same features"
+    assert measure(constant, constant).collapse == "every sample gets the same features"
     line = torch.randn(64, 1, generator=generator) * torch.ones(16)
     assert measure(line, line).collapse == "the features vary in one direction only"
     assert measure(good * torch.nan, good).collapse == "features are not finite"

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from ssl_zoo.backbones import tiny
+from ssl_zoo.backbones.image import tiny
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.layers import LastLayers
 
 
-def vit(**arguments: object) -> tiny.Backbone:
+def vit(**arguments: object) -> tiny.ImageBackbone:
     torch.manual_seed(0)
     return tiny.vit_mini(embed_dim=16, depth=3, num_heads=2, **arguments).eval()  # type: ignore[arg-type]
 

@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ssl_zoo import config
+from ssl_zoo.data.image.source import ImageSource
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import run as running
-from ssl_zoo.evaluation.baselines import Pixels, compare
+from ssl_zoo.evaluation.baselines import Untrained, compare
 from ssl_zoo.evaluation.run import data_config, data_name, pick_device, run
 from ssl_zoo.features import extract
 from ssl_zoo.knn import knn_top1
@@ -28,10 +29,10 @@ TRAINED = {
     "scale": {"batch_size": 64},
     "augmentation": {"eval": {"ops": []}, "normalize": None},
     "method": {"_target_": "ssl_zoo.methods.byol.BYOL"},
-    "backbone": {"_target_": "ssl_zoo.backbones.tiny.resnet8"},
+    "backbone": {"_target_": "ssl_zoo.backbones.image.tiny.resnet8"},
     "data": {
-        "_target_": "ssl_zoo.data.datamodule.DataModule",
-        "source": {"_target_": "ssl_zoo.data.arrays.digits"},
+        "_target_": "ssl_zoo.data.image.datamodule.ImageData",
+        "source": {"_target_": "ssl_zoo.data.image.arrays.digits"},
         "root": None,
         "image_size": 8,
         "channels": 3,
@@ -133,8 +134,8 @@ def test_a_root_given_alone_moves_the_checkpoints_data(trained, tmp_path):
 
 def test_other_data_are_prepared_as_the_encoder_knows_images_and_get_their_own_file():
     other = {
-        "_target_": "ssl_zoo.data.datamodule.DataModule",
-        "source": {"_target_": "ssl_zoo.data.folder.Folder"},
+        "_target_": "ssl_zoo.data.image.datamodule.ImageData",
+        "source": {"_target_": "ssl_zoo.data.image.folder.Folder"},
         "root": "/data/Flowers",
         "image_size": 224,
         "channels": 1,
@@ -190,7 +191,7 @@ def test_a_device_that_is_not_there_and_an_unwritable_result_are_named(trained, 
 
 def test_raw_pixels_are_the_baseline():
     data = Data()
-    result = compare(Pixels(), data, bank_size=100, k=7)
+    result = compare(Untrained(ImageSource().baseline), data, bank_size=100, k=7)
     pixels, bank = data.images.flatten(1), balanced_rows(data.train_labels, 100)
     assert result["knn"] == knn_top1(pixels[200:], data.labels[200:], pixels[bank], data.labels[bank], 3, 7)
     assert result["linear"] > 50
@@ -223,5 +224,5 @@ def test_wrong_values_are_told_before_the_checkpoint_is_read(overrides, wanted):
 
 def test_validation_images_without_labels_are_a_sentence(trained):
     trained.data.labels[200:] = -1
-    with pytest.raises(ConfigError, match="no validation image has one; data.val_fraction=0.1 holds labelled"):
+    with pytest.raises(ConfigError, match="no validation sample has one; data.val_fraction=0.1 holds labelled"):
         run(settings(trained.folder))

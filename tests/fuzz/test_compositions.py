@@ -17,8 +17,8 @@ from omegaconf import open_dict
 from PIL import Image
 
 from ssl_zoo import build, config, worker
-from ssl_zoo.data.pack import Options, pack
-from ssl_zoo.data.stream import write_splits
+from ssl_zoo.data.image.pack import Options, pack
+from ssl_zoo.data.image.stream import write_splits
 from ssl_zoo.errors import ConfigError
 from tests import helpers
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from ssl_zoo import build, config
-from ssl_zoo.data.decode import Reader, reader
+from ssl_zoo.data.image.decode import Reader, reader
 from ssl_zoo.data.source import DamagedFile
 from tests.fuzz.damage import damaged
 
@@ -58,7 +58,7 @@ def through_the_loader(folder: Path, count: int, workers: int) -> tuple[int, set
     began, samples, loader = time.process_time(), 0, data.train_dataloader()
     with pytest.warns(UserWarning, match="^damaged files: ") as told:
         for batch in loader:
-            views = batch.images if isinstance(batch.images, list) else [batch.images]
+            views = batch.samples if isinstance(batch.samples, list) else [batch.samples]
             assert all(torch.isfinite(view.float()).all() for view in views)
             samples += len(batch.index)
     assert len(told) == 1

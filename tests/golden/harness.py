@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import RecordedRNG
 from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.distributed import mean_over_ranks, own_rows
 from ssl_zoo.modules.heads import MLP
 from ssl_zoo.optim.recipe import OptimizerRecipe
@@ -61,7 +62,7 @@ def linear_head(out_features: int) -> Callable[[int], MLP]:
 
 
 def data_info(rows: int) -> DataInfo:
-    return DataInfo(samples=rows, classes=None, image_size=1, channels=1, batch_size=rows)
+    return image_info(samples=rows, classes=None, image_size=1, channels=1, batch_size=rows)
 
 
 def batch_of(views: Sequence[Tensor], shared: Mapping[str, Any] | None = None) -> Batch:

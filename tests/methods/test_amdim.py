@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ssl_zoo import config
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
 from ssl_zoo.errors import ConfigError
 from tests.helpers import TINY_VIT, tiny_batch, tiny_method, train_step
 

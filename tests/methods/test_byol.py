@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_zoo.backbones.tiny import resnet8
+from ssl_zoo.backbones.image.tiny import resnet8
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.regression import cosine_regression
 from ssl_zoo.methods.byol import BYOL

@@ -11,7 +11,7 @@ import torch
 
 from ssl_zoo import build
 from ssl_zoo.backbones.base import backbone_of
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.optim.schedules import Progress
 from tests import helpers
@@ -22,7 +22,7 @@ FAST = ("simclr", "mae")  # of one process each kind; the rest is slow together
 
 def banded(name: str, channels: int) -> Any:
     cfg = helpers.tiny_config(name, [f"data.channels={channels}"])
-    method = build.build_method(cfg, DataInfo(64, CLASSES, cfg.data.image_size, channels, ROWS))
+    method = build.build_method(cfg, image_info(64, CLASSES, cfg.data.image_size, channels, ROWS))
     method.progress = Progress(step=2, total=10, steps_per_epoch=4)
     method.bind(ROWS)
     return method.train()

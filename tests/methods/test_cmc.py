@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_zoo.backbones.tiny import resnet8
-from ssl_zoo.backbones.towers import Towers
+from ssl_zoo.backbones.image.tiny import resnet8
+from ssl_zoo.backbones.image.towers import Towers
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.cmc import directions
 from tests.cli.test_runs import run

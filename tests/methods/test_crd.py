@@ -11,6 +11,7 @@ import torch
 
 from ssl_zoo import build, config, runs
 from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.teachers import load_teacher
 from tests import helpers
@@ -83,7 +84,7 @@ def test_teachers_that_cannot_be_are_refused_with_a_sentence(teacher_file: Path,
     ):
         with pytest.raises(ConfigError, match=words):
             load_teacher(teacher, info)
-    other = DataInfo(samples=64, classes=9, image_size=16, channels=3, batch_size=8)
+    other = image_info(samples=64, classes=9, image_size=16, channels=3, batch_size=8)
     with pytest.raises(ConfigError, match="it knows 4 classes and the data has 9"):
         load_teacher({"checkpoint": str(teacher_file)}, other)
 

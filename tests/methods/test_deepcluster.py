@@ -100,7 +100,7 @@ def test_a_run_reads_all_clusters_equally_often(tmp_path: Path, option: str) -> 
     worker.run(cfg, tmp_path)
     saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     labels = saved["state_dict"]["assigned.labels"]
-    groups = saved["DataModule"]["groups"]
+    groups = saved["ImageData"]["groups"]
     assert saved["state_dict"]["assigned._extra_state"] == {"replaced": 2}
     assert groups["instances"] is None
     assert torch.equal(groups["number"], labels) == (option != "method.sampling=authors")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_zoo import build
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.distillation import softened_cross_entropy
 from tests import helpers
@@ -36,7 +36,7 @@ def test_unlabelled_data_learn_the_teachers_classes(tmp_path: Path):
     written(tmp_path / "teacher.ckpt", "supervised", helpers.info())
     cfg = helpers.tiny_config("distill")
     cfg.method.teacher = {"checkpoint": str(tmp_path / "teacher.ckpt"), "timm": None, "network": None}
-    unlabelled = DataInfo(samples=64, classes=None, image_size=16, channels=3, batch_size=8)
+    unlabelled = image_info(samples=64, classes=None, image_size=16, channels=3, batch_size=8)
     with pytest.warns(UserWarning, match="trained with augmentation.normalize=.*0.4914.* and this run has None"):
         method = build.build_method(cfg, unlabelled)
     assert method.classifier.out_features == helpers.CLASSES

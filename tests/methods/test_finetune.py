@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_zoo.backbones.tiny import resnet8
+from ssl_zoo.backbones.image.tiny import resnet8
 from ssl_zoo.distributed import mean_over_ranks
 from ssl_zoo.methods.finetune import FineTune
 from ssl_zoo.modules.batch_norm import convert

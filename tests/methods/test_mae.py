@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_zoo.backbones import tiny
+from ssl_zoo.backbones.image import tiny
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.losses.reconstruction import patchify
 from tests.helpers import SIZE, tiny_batch, tiny_method

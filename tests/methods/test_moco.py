@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.losses.contrastive import info_nce
 from ssl_zoo.methods.base import Method
 from ssl_zoo.methods.moco import MoCo
@@ -20,7 +20,7 @@ from ssl_zoo.modules.heads import MLP
 from tests.golden.harness import recipe
 from tests.helpers import tiny_batch, train_step
 
-INFO = DataInfo(samples=64, classes=4, image_size=8, channels=3, batch_size=8)
+INFO = image_info(samples=64, classes=4, image_size=8, channels=3, batch_size=8)
 HEAD = partial(MLP, hidden=[], out_features=6, last_bias=True)
 QUEUED = {"data_info": INFO, "projector": HEAD, "queue_size": 16}
 KINDS: dict[str, Any] = {

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ssl_zoo import config
-from ssl_zoo.backbones import image, tiny
-from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.backbones import image
+from ssl_zoo.backbones.image import tiny
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
 from ssl_zoo.errors import ConfigError
 from tests.helpers import tiny_batch, tiny_method, train_step
 

@@ -176,10 +176,10 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_with_two_domains_reads_half_of_each(adapted: Path) -> None:
     _, cfg, checkpoint = build.load_method(adapted)
     data = build.build_data(cfg)
-    data.load_state_dict({**checkpoint["DataModule"], "position": {"epoch": 2, "consumed": 0}})
+    data.load_state_dict({**checkpoint["ImageData"], "position": {"epoch": 2, "consumed": 0}})
     known = torch.cat([raw.label for raw in data.train_dataloader()]) >= 0
     assert known.view(6, 8).tolist() == [[True, False] * 4] * 6
-    groups = checkpoint["DataModule"]["groups"]
+    groups = checkpoint["ImageData"]["groups"]
     assert groups["domain"].sum() == 12 and groups["number"][groups["domain"]].unique().tolist() == [0, 1, 2, 3]
     assert groups["number"][~groups["domain"]].min() == 4 and groups["instances"] == 4
 

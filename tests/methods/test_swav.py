@@ -2,13 +2,13 @@
 
 import torch
 
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods.swav import SwAV
 from tests.golden.harness import Identity, no_recipe
 
 
 def test_prototypes_of_weight_norm_are_divided_in_every_pass_and_left_as_they_are() -> None:
-    info = DataInfo(samples=16, classes=4, image_size=8, channels=3, batch_size=4)
+    info = image_info(samples=16, classes=4, image_size=8, channels=3, batch_size=4)
     method = SwAV(Identity(3), no_recipe(), info, Identity, prototypes=5, weight_norm=True)
     before = method.prototypes.weight_v.detach().clone()
     method.before_step()

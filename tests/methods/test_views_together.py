@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods.dcl import DCL
 from ssl_zoo.methods.deepcluster_v2 import DeepClusterV2
 from ssl_zoo.methods.dino import DINO
@@ -23,7 +23,7 @@ from ssl_zoo.modules.dino_head import DINOHead
 from tests.golden.harness import Identity, no_recipe
 from tests.helpers import tiny_batch
 
-INFO = DataInfo(samples=64, classes=4, image_size=8, channels=3, batch_size=8)
+INFO = image_info(samples=64, classes=4, image_size=8, channels=3, batch_size=8)
 METHODS: dict[str, Callable[..., Any]] = {
     "simclr": partial(SimCLR, projector=Identity),
     "dcl": partial(DCL, projector=Identity),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ssl_zoo.backbones.base import Tokens
-from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
 from ssl_zoo.modules.masking.random import random_masking
 from ssl_zoo.modules.pixel_decoder import PixelDecoder
 

@@ -75,7 +75,7 @@ def test_labels_without_a_validation_set_are_judged_in_turn(tmp_path: Path, caps
     assert {numbers[name]["images"] for name in ("SimCLR", "untrained network", "raw pixels")} == {12}
     assert numbers["SimCLR"]["folds"] == 3 and numbers["SimCLR"]["k"] == 2
     out = " ".join(capsys.readouterr().out.split())
-    assert "judged on 12 training images" in out and "kNN leaves one out (k = 2)" in out and "3 folds" in out
+    assert "judged on 12 training samples" in out and "kNN leaves one out (k = 2)" in out and "3 folds" in out
     assert not (tmp_path / "run" / "neighbours.png").exists()
 
 
@@ -88,7 +88,7 @@ def test_images_without_labels_get_measures_without_labels_and_a_picture(tmp_pat
         assert numbers[name]["images"] == 10 and 1 <= numbers[name]["rankme"] <= 10
         assert 0 <= numbers[name]["alignment"] <= 4 and -8 <= numbers[name]["uniformity"] <= 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Features of 10 training images, without labels" in out and "the images have no labels" in out
+    assert "Features of 10 training samples, without labels" in out and "the samples have no labels" in out
     with Image.open(tmp_path / "run" / "neighbours.png") as picture:
         assert picture.width > 500 and picture.height > 900 and len(np.unique(np.asarray(picture))) > 100
 
@@ -99,4 +99,4 @@ def test_a_method_that_has_learnt_the_labels_is_not_judged_by_them(tmp_path: Pat
         pictures(tmp_path / "images" / f"class{c}", 3, seed=c)
     numbers = of_folder(tmp_path / "images", tmp_path / "run", "method=supcon")
     assert numbers["report"] == "made" and "linear" not in numbers["SupCon"]
-    assert "the method has learnt the labels of all labelled images" in " ".join(capsys.readouterr().out.split())
+    assert "the method has learnt the labels of all labelled samples" in " ".join(capsys.readouterr().out.split())

@@ -12,6 +12,7 @@ from torch import nn
 
 from ssl_zoo import build
 from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.optim.lengths import planned
 from ssl_zoo.optim.recipe import BoundRecipe, OptimizerRecipe
 from ssl_zoo.optim.schedules import Progress, WarmupCosine
@@ -19,7 +20,7 @@ from ssl_zoo.report import screen as report
 from ssl_zoo.report import start
 from tests.helpers import tiny_config
 
-INFO = DataInfo(samples=1000, classes=10, image_size=32, channels=3, batch_size=128)
+INFO = image_info(samples=1000, classes=10, image_size=32, channels=3, batch_size=128)
 PROGRESS = Progress(step=0, total=40, steps_per_epoch=4)
 CONFIG = OmegaConf.create(
     {
@@ -100,7 +101,7 @@ def test_the_screen_tells_recipe_steps_samples_and_rates():
     lines = screen(devices=2, augmentation="in batches on the device (cpu)")
     assert lines["method"] == "MoCo v2  2020  https://arxiv.org/abs/2003.04297"
     assert lines["recipe"] == "the authors' README; expected: 67.5 % linear"
-    assert lines["data"] == "1,000 samples, 10 classes, 3 x 32 x 32"
+    assert lines["data"] == "1,000 samples, 10 classes, image size 32, channels 3"
     assert lines["augmentation"] == "in batches on the device (cpu)"
     assert lines["steps"] == "40 (4 per epoch, 10 epochs)"
     assert lines["samples per step"] == "256 = 2 devices x 64 x 2 accumulated"
@@ -113,9 +114,9 @@ def test_the_screen_tells_recipe_steps_samples_and_rates():
 
 
 def test_a_bare_configuration_has_no_empty_lines():
-    lines = screen(OmegaConf.create({}), DataInfo(1000, None, 32, 1, 128), Progress(8, 40, 4))
+    lines = screen(OmegaConf.create({}), image_info(1000, None, 32, 1, 128), Progress(8, 40, 4))
     assert lines["method"] == "Toy" and "recipe" not in lines and "augmentation" not in lines
-    assert lines["data"] == "1,000 samples, unlabelled, 1 x 32 x 32"
+    assert lines["data"] == "1,000 samples, unlabelled, image size 32, channels 1"
     assert lines["steps"] == "40 (4 per epoch, 10 epochs, from step 8)"
     assert lines["samples per step"] == "128 = 1 device x 128"
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_zoo.augmentations.image.views import Normalize, ViewPipeline
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.augmentations.views import Normalize, ViewPipeline
 from ssl_zoo.data.sampler import order
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.errors import ConfigError
@@ -97,7 +97,7 @@ def test_the_images_are_the_first_of_the_run_and_damaged_ones_are_replaced():
 
 def test_only_damaged_files_is_the_error_of_training():
     data = SimpleNamespace(first=lambda rows: list(range(rows)), train=Files(broken=range(10)))
-    with pytest.raises(ConfigError, match=r"(?s)images cannot be read.*cut short"):
+    with pytest.raises(ConfigError, match=r"(?s)samples cannot be read.*cut short"):
         views.first_images(data, 3)
 
 

@@ -9,8 +9,8 @@ import torch
 from timm.layers import SelectiveKernel
 from torch import nn
 
-from ssl_zoo.backbones.batch_free import StandardisedConv2d
-from ssl_zoo.backbones.selective import resnet_sk
+from ssl_zoo.backbones.image.batch_free import StandardisedConv2d
+from ssl_zoo.backbones.image.selective import resnet_sk
 from tests.golden.compare import close
 from tests.golden.harness import Values, fill
 

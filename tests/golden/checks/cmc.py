@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ssl_zoo.augmentations import registry
 from ssl_zoo.augmentations.rng import RecordedRNG
 from ssl_zoo.backbones.base import Backbone, Origin
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.backbones.image.base import ImageBackbone
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.losses.nce import picked_scores
 from ssl_zoo.methods.cmc import CMC
 from ssl_zoo.methods.cmc_v2 import CMCv2
@@ -32,7 +34,7 @@ def towers_of(dim: int, views: int = 2) -> tuple[Backbone, list[list[int]]]:
     net = nn.Sequential(nn.Conv2d(views * dim, dim, 1, bias=False), nn.Flatten())
     with torch.no_grad():
         cast(Tensor, net[0].weight).copy_(torch.eye(dim).repeat(1, views).view(dim, views * dim, 1, 1))
-    backbone = Backbone(net, Origin("ssl_zoo", "identity", {}, views * dim), dim, image_size=1, min_size=1)
+    backbone = ImageBackbone(net, Origin("ssl_zoo", "identity", {}, views * dim), dim, image_size=1, min_size=1)
     return backbone, [list(range(v * dim, (v + 1) * dim)) for v in range(views)]
 
 
@@ -55,7 +57,7 @@ def results(method: Any, batch: Batch) -> dict[str, Any]:
 
 def replay_banks(h: Any, arrays: Values, loss: Any, dtype: torch.dtype) -> dict[tuple[int, str], Any]:
     backbone, channels = towers_of(h["dim"])
-    info = DataInfo(h["n_data"], None, 1, 2 * h["dim"], h["batch"])
+    info = image_info(h["n_data"], None, 1, 2 * h["dim"], h["batch"])
     method: Any = CMC(
         backbone, no_recipe(), info, channels, Identity, loss=loss, temperature=h["temperature"],
         negatives=h["n_negatives"], bank_momentum=h["memory_momentum"],
@@ -75,7 +77,7 @@ def replay_banks(h: Any, arrays: Values, loss: Any, dtype: torch.dtype) -> dict[
 
 def replay_queues(h: Any, arrays: Values, dtype: torch.dtype) -> dict[tuple[int, str], Any]:
     backbone, channels = towers_of(h["dim"])
-    info = DataInfo(h["n_data"], None, 1, 2 * h["dim"], h["batch"])
+    info = image_info(h["n_data"], None, 1, 2 * h["dim"], h["batch"])
     with mock.patch.object(Queue, "_check"):  # the authors' queue takes any size; ours wants a multiple of the batch
         method: Any = CMCv2(
             backbone, no_recipe(), info, channels, Identity, temperature=h["temperature_pyc_queue"],
@@ -114,7 +116,7 @@ DIFFERS = {"cmc/all/view_ycbcr": "the zoo has L*a*b* (the paper's and the code's
 def several(h: Any, arrays: Values, views: int, loss: Any, graph: Any, dtype: torch.dtype) -> tuple[Any, list[Any]]:
     """A method on the first views of the other recording, and two steps on the same embeddings (units already)."""
     backbone, channels = towers_of(h["D"], views)
-    info = DataInfo(h["N"], None, 1, views * h["D"], h["B"])
+    info = image_info(h["N"], None, 1, views * h["D"], h["B"])
     method: Any = CMC(
         backbone, no_recipe(), info, channels, Identity, graph=graph, loss=loss, temperature=h["T"],
         negatives=h["K"], bank_momentum=h["m"],

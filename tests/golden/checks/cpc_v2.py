@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods.cpc_v2 import CPCv2
 from ssl_zoo.modules.pixel_cnn import PixelCNN
 from tests.golden.compare import close
@@ -21,7 +21,7 @@ def check_task(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     side = h["grid"]
     # Patches of 2 px with a step of 1 make the recorded grid.
-    data = DataInfo(samples=h["batch"], classes=None, image_size=side + 1, channels=1, batch_size=h["batch"])
+    data = image_info(samples=h["batch"], classes=None, image_size=side + 1, channels=1, batch_size=h["batch"])
     context = partial(PixelCNN, hidden=h["pixelcnn_hidden"], blocks=h["pixelcnn_blocks"])
     backbone: Any = Identity(h["channels"])
     method = CPCv2(backbone, no_recipe(), data, context, h["target_dim"], h["embed_scale"], patch=2 / (side + 1))

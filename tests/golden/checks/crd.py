@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import RecordedRNG
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods import crd
 from tests.golden.checks.moco import DTYPES, exact_of, precisions
 from tests.golden.compare import close
@@ -41,7 +42,7 @@ def method_of(h: Any, arrays: Values) -> crd.CRD:
         method = crd.CRD(
             Identity(h["student_dim"]),  # type: ignore[arg-type]
             no_recipe(),
-            DataInfo(h["n_data"], classes, 1, 1, h["batch"]),
+            image_info(h["n_data"], classes, 1, 1, h["batch"]),
             teacher={},
             embedding=h["embed_dim"],
             temperature=h["temperature"],

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ssl_zoo.augmentations.rng import RecordedDraw
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods.deepcluster_v2 import DeepClusterV2
 from ssl_zoo.optim.schedules import Progress
 from tests.golden.compare import close
@@ -33,7 +33,7 @@ def method_of(h: Any, samples: int, in_dim: int, dim: int, banks: int, rows: int
     momentum = h.get("momentum", 0.9)  # written in main_deepclusterv2.py
     values = {"lr": Recorded(tuple(h.get("lr", [0.0]))), "weight_decay": h.get("wd", 0.0), "momentum": momentum}
     frozen = {"prototypes": {"match": "^prototypes", "frozen_until": h.get("freeze_prototypes_niters", 0)}}
-    info = DataInfo(samples=samples, classes=None, image_size=1, channels=1, batch_size=rows)
+    info = image_info(samples=samples, classes=None, image_size=1, channels=1, batch_size=rows)
     iterations, temperature = h.get("kmeans_iters", 10), h.get("temperature", 0.1)
     optimizer = recipe(torch.optim.SGD, frozen, **values)
     head = linear_head(dim)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.tiny import vit_mini
-from ssl_zoo.backbones.vit import bicubic_positions
+from ssl_zoo.backbones.image.tiny import vit_mini
+from ssl_zoo.backbones.image.vision_transformer import bicubic_positions
 from ssl_zoo.knn import knn_scores, knn_top1
 from ssl_zoo.methods.dino import DINO
 from ssl_zoo.modules.dino_head import DINOHead

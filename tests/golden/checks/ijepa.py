@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.rng import RecordedDraw, RecordedRNG
 from ssl_zoo.backbones.image import vit
-from ssl_zoo.backbones.vit import sincos_positions
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.losses.latent import latent_regression, latent_targets
 from ssl_zoo.methods.ijepa import IJEPA
 from ssl_zoo.modules.masking.multiblock import Blocks, MultiBlock, RandomPatches, shortest
@@ -145,7 +146,7 @@ def check_model(case: Any, arrays: Values) -> None:
     method = IJEPA(
         encoder_of(h),
         no_recipe(),
-        DataInfo(samples=len(view), classes=None, image_size=h["img"], channels=view.shape[1], batch_size=len(view)),
+        image_info(samples=len(view), classes=None, image_size=h["img"], channels=view.shape[1], batch_size=len(view)),
         Given(arrays["enc_masks"], arrays["pred_masks"]),
         partial(TokenPredictor, width=h["pred_dim"], depth=h["pred_depth"], heads=h["heads"], mlp_ratio=h["mlp_ratio"]),
     ).to(double_or_single(arrays["x"]))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import RecordedRNG
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods import infomin
 from ssl_zoo.modules.heads import MLP
 from ssl_zoo.modules.queue import Queue
@@ -49,7 +50,7 @@ def method_of(h: Any, arrays: Values) -> infomin.InfoMin:
     method = infomin.InfoMin(
         Encoder(int(np.prod(h["image"])), h["hidden"]),  # type: ignore[arg-type]
         recipe(torch.optim.SGD, **h["sgd"]),
-        DataInfo(h["batch"], None, 1, 3, h["batch"]),
+        image_info(h["batch"], None, 1, 3, h["batch"]),
         projector=partial(MLP, hidden=hidden, out_features=h["dim"], norm="none", last_bias=True),
         tiles=h["tiles"],
         temperature=h["temperature"],

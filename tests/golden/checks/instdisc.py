@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.augmentations.rng import RecordedRNG
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.knn import knn_top1
 from ssl_zoo.losses.nce import picked_scores
 from ssl_zoo.methods.instdisc import InstDisc
@@ -57,7 +58,7 @@ def scores_of(method: InstDisc, z: Tensor, rows: Tensor, keys: Tensor) -> Tensor
 
 
 def replay(h: Any, arrays: Values, loss: str, dtype: torch.dtype) -> dict[tuple[int, str], Any]:
-    info = DataInfo(h["n_data"], None, 1, 1, h["batch"])
+    info = image_info(h["n_data"], None, 1, 1, h["batch"])
     method = InstDisc(
         Identity(h["dim"]), no_recipe(), info, Identity, cast(Literal["nce", "sampled", "full"], loss),
         h["temperature"], h["n_negatives"], h["memory_momentum"],

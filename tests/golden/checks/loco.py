@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods.loco import LoCo
 from ssl_zoo.modules.heads import MLP
 from tests.golden.compare import close
@@ -59,7 +59,7 @@ def check(document: Any, arrays: Values) -> None:
 def replay(
     h: Any, overlap: int, start: dict[str, np.ndarray], views: list[np.ndarray], dtype: torch.dtype
 ) -> dict[str, Any]:
-    info = DataInfo(h["B"], None, image_size=1, channels=h["dims"][0], batch_size=h["B"])
+    info = image_info(h["B"], None, image_size=1, channels=h["dims"][0], batch_size=h["B"])
     head = partial(MLP, hidden=[h["hid"]], out_features=h["D"], norm="none", last_bias=True)
     method = LoCo(Chain(h["dims"]), no_recipe(), info, head, overlap, h["T"]).to(dtype)
     fill(method, {ours(name): array for name, array in start.items()})

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import RecordedRNG
-from ssl_zoo.backbones.tiny import vit_mini
-from ssl_zoo.backbones.vit import sincos_positions
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.backbones.image.tiny import vit_mini
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.losses.reconstruction import masked_square_error, patchify, standardize, unpatchify
 from ssl_zoo.methods.mae import MAE
 from ssl_zoo.modules.masking.random import random_masking
@@ -61,7 +62,7 @@ def method_of(h: Any) -> MAE:
     decoder = partial(
         PixelDecoder, width=h["dec_dim"], depth=h["dec_depth"], heads=h["dec_heads"], mlp_ratio=h["mlp_ratio"]
     )
-    info = DataInfo(samples=h["N"], classes=None, image_size=h["img"], channels=3, batch_size=h["N"])
+    info = image_info(samples=h["N"], classes=None, image_size=h["img"], channels=3, batch_size=h["N"])
     method = MAE(backbone, no_recipe(), info, decoder, h["mask_ratio"], h["norm_pix_loss"])
     for module in method.modules():
         if isinstance(module, nn.LayerNorm):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
 from ssl_zoo.methods.moco_v3 import MoCoV3
 from ssl_zoo.modules.batch_norm import convert
 from ssl_zoo.modules.heads import MLP

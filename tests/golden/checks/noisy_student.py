@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.rng import RecordedRNG
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.evaluation.pseudo_labels import balanced
 from ssl_zoo.methods import noisy_student
 from tests.golden.checks.simclr_v2 import Given
@@ -24,7 +25,7 @@ def method_of(h: Any, rows: int, hard: bool, teacher: Tensor | None) -> noisy_st
         method = noisy_student.NoisyStudent(
             Identity(h["C"]),  # type: ignore[arg-type]
             no_recipe(),
-            DataInfo(rows, h["C"], 1, 1, rows),
+            image_info(rows, h["C"], 1, 1, rows),
             given,
             unlabelled=h["ratio"],
             hard=hard,

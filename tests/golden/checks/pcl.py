@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations.rng import RecordedRNG
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods import pcl
 from ssl_zoo.modules.kmeans import Clusters
 from tests.golden.checks.moco import DTYPES, exact_of, logits_of, precisions
@@ -19,7 +20,7 @@ from tests.golden.harness import Identity, Values, fill, no_recipe, numpy_of, st
 
 def method_of(h: Any, arrays: Values) -> pcl.PCL:
     """With the recorded clusterings, as the E-step leaves them."""
-    info = DataInfo(samples=h["n_data"], classes=None, image_size=1, channels=1, batch_size=h["batch"])
+    info = image_info(samples=h["n_data"], classes=None, image_size=1, channels=1, batch_size=h["batch"])
     sizes = {"queue_size": h["queue"], "clusters": h["clusters"], "negatives": h["n_negative_prototypes"]}
     method = pcl.PCL(Identity(h["dim"]), no_recipe(), info, Identity, h["temperature"], **sizes)
     fill(method, {"queue.keys": arrays["init/queue"].T})

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.methods.finetune import FineTune
 from ssl_zoo.methods.simclr import SimCLR
@@ -87,7 +87,8 @@ def check_projection_head(case: Any, arrays: Values) -> None:
     for name in arrays:
         if name.startswith(SELECTOR):
             kept = FineTune(
-                Identity(h["in_dim"]), no_recipe(), DataInfo(1, 2, 1, 1, 1), lambda _: head, int(name[len(SELECTOR) :])
+                Identity(h["in_dim"]), no_recipe(), image_info(1, 2, 1, 1, 1), lambda _: head,
+                int(name[len(SELECTOR) :]),
             )
             close(kept.eval().classifier[:-1](x), arrays[name], f"input of fine-tuning {name}")
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods import distill
 from tests.golden.checks.simclr import replay
 from tests.golden.compare import close
@@ -36,7 +37,7 @@ def distilled(
     logits, wanted = (torch.tensor(x).to(dtype).requires_grad_() for x in (student, teacher))
     rows, classes = logits.shape
     with mock.patch.object(distill, "load_teacher", lambda *_: Given(wanted)):
-        info = DataInfo(rows, classes, 1, 1, rows)
+        info = image_info(rows, classes, 1, 1, rows)
         method = distill.Distill(Identity(classes), no_recipe(), info, {}, temperature)  # type: ignore[arg-type]
     method.classifier = nn.Identity()  # type: ignore[assignment]
     loss = method.training_loss(Batch([logits], torch.arange(rows), None, None))["loss"]

@@ -10,7 +10,8 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from ssl_zoo.data.batch import Batch, DataInfo
+from ssl_zoo.data.batch import Batch
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods import spcl
 from ssl_zoo.modules.pseudo_labels import self_paced
 from ssl_zoo.modules.rerank import jaccard_distance
@@ -22,7 +23,7 @@ from tests.golden.harness import Identity, Values, fill, no_recipe, numpy_of, st
 
 def method_of(memory: np.ndarray, labels: np.ndarray, temperature: float, momentum: float) -> spcl.SpCL:
     samples, dim = memory.shape
-    info = DataInfo(samples=samples, classes=None, image_size=1, channels=1, batch_size=1)
+    info = image_info(samples=samples, classes=None, image_size=1, channels=1, batch_size=1)
     method = spcl.SpCL(Identity(dim), no_recipe(), info, temperature, momentum)
     method.neck = nn.Identity()
     fill(method, {"memory.features": memory, "memory.labels": labels})

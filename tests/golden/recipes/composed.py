@@ -14,8 +14,10 @@ from torch import nn
 
 from ssl_zoo import build, config, teacher_record
 from ssl_zoo.augmentations import registry
-from ssl_zoo.augmentations.views import KINDS, ViewSpec
+from ssl_zoo.augmentations.image.views import ViewSpec
+from ssl_zoo.augmentations.pipeline import KINDS
 from ssl_zoo.data.batch import DataInfo
+from ssl_zoo.data.image.source import image_info
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.lengths import planned
 from ssl_zoo.optim.recipe import BoundRecipe
@@ -85,7 +87,7 @@ class Composed:
         data = self.cfg.data
         rows = data.batch_size // self.cfg.trainer.accumulate
         size = self.plain["data"]["image_size"]
-        return DataInfo(samples(self.recorded.dataset, self.cfg), classes(self.recorded.dataset), size, 3, rows)
+        return image_info(samples(self.recorded.dataset, self.cfg), classes(self.recorded.dataset), size, 3, rows)
 
     @cached_property
     def method(self) -> Method:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.vit import sincos_positions
+from ssl_zoo.backbones.image.vision_transformer import sincos_positions
 from tests.golden.recipes.composed import Composed
 from tests.golden.recipes.networks import is_vit, nets_of
 from tests.golden.recipes.real import real_backbone

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ssl_zoo.augmentations.image.views import ViewPipeline
 from ssl_zoo.augmentations.rng import BatchRNG, Draw, stream_key
-from ssl_zoo.augmentations.views import ViewPipeline
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.batch_norm import BatchNorm

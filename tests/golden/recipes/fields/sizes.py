@@ -11,7 +11,7 @@ from tests.golden.recipes.recorded import Recorded
 from tests.golden.recipes.registry import field, unequal, unmapped
 from tests.golden.recipes.samples import SETS
 
-FOLDER = "ssl_zoo.data.folder.folder"  # what reads a data set that has no file of its own in conf/data
+FOLDER = "ssl_zoo.data.image.folder.folder"  # what reads a data set that has no file of its own in conf/data
 
 
 @field("dataset")

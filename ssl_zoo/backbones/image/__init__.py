@@ -1,0 +1,31 @@
+"""Encoders of images; the networks of torchvision and timm by name."""
+
+from ssl_zoo.backbones.image.factories import (
+    convnext_tiny,
+    resnet18,
+    resnet50,
+    resnet50x2,
+    timm_model,
+    torchvision_model,
+    vit,
+    vit_base,
+    vit_huge,
+    vit_large,
+    vit_small,
+    vit_tiny,
+)
+
+__all__ = [
+    "convnext_tiny",
+    "resnet18",
+    "resnet50",
+    "resnet50x2",
+    "timm_model",
+    "torchvision_model",
+    "vit",
+    "vit_base",
+    "vit_huge",
+    "vit_large",
+    "vit_small",
+    "vit_tiny",
+]
