@@ -36,6 +36,9 @@ class DataInfo:
         return self.facts[name]
 
 
+BLOCKING = ("cpu", "mps")  # devices on which a copy that is on its way may be read before it has arrived
+
+
 class RawBatch:
     """A batch as the loader gives it, before the views are made.
 
@@ -66,8 +69,9 @@ class RawBatch:
         self.reports = reports or {}
         self.finished = finished
 
-    def to(self, device: torch.device | str, non_blocking: bool = True) -> RawBatch:
-        """The same on a device, on its way there."""
+    def to(self, device: torch.device | str) -> RawBatch:
+        """The same on a device, on its way there where the device can be worked for meanwhile."""
+        non_blocking = torch.device(device).type not in BLOCKING
 
         def moved(view: Any) -> Any:
             return view.to(device, non_blocking=non_blocking)
@@ -75,9 +79,8 @@ class RawBatch:
         samples = [moved(x) for x in self.samples] if isinstance(self.samples, list) else moved(self.samples)
         label = None if self.label is None else moved(self.label)
         reports = {name: moved(report) for name, report in self.reports.items()}
-        return RawBatch(
-            samples, moved(self.index), label, self.slot, self.epoch, self.micro, reports, self.finished
-        )  # fmt: skip
+        index = moved(self.index)
+        return RawBatch(samples, index, label, self.slot, self.epoch, self.micro, reports, self.finished)
 
 
 @dataclass

@@ -161,7 +161,7 @@ class DataModule(pl.LightningDataModule):
 
     def second_look(self, view: EvalView) -> EvalView:
         """Another evaluation view, of what stays the same thing: by it a network is judged without labels."""
-        return FirstView(self._worker_views)
+        return FirstView(self._make_views())  # which may be moved to a device
 
     # The same for all
 

@@ -65,6 +65,7 @@ class Towers(ImageBackbone):
             size_step=step,
             fixed_size=backbone.fixed_size,
         )
+        self.image_size = backbone.image_size
         self.channels = [list(group) for group in channels]
         unread = [str(i) for i in range(count) if not any(i in group for group in channels)]
         if unread:
