@@ -219,7 +219,9 @@ def metrics(folder: Path) -> dict[str, Any]:
             for row in csv.DictReader(file):
                 found |= {name: float(value) for name, value in row.items() if value and name.endswith("/top1")}
     for result in sorted((folder / "evaluation").glob("*.json")):
-        found[f"evaluation/{result.stem}/top1"] = json.loads(result.read_text(encoding="utf-8"))["top1"]
+        numbers = json.loads(result.read_text(encoding="utf-8"))
+        if "top1" in numbers:  # clustering and retrieval have none
+            found[f"evaluation/{result.stem}/top1"] = numbers["top1"]
     return found
 
 
@@ -255,7 +257,8 @@ def verify(card: Path, reference: Path, format: str) -> float:
     """
     # The project may run from a checkout that is not installed; a library's format must not need it anyway.
     root = str(Path(build.__file__).resolve().parents[1])
-    paths = [root, os.environ.get("PYTHONPATH", "")] if format == "safetensors" else [os.environ.get("PYTHONPATH", "")]
+    own = [root, *(path or os.getcwd() for path in sys.path)]  # where networks of the user's lie too
+    paths = own if format == "safetensors" else [os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-c", CHECK, card.name, reference.name],
         cwd=card.parent,

@@ -94,6 +94,7 @@ def test_the_card_says_where_the_encoder_comes_from_and_how_to_feed_it(tmp_path,
     )
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "linear.json").write_text('{"top1": 61.5}')
+    (tmp_path / "evaluation" / "retrieval.json").write_text('{"recall@1": 40.0}')
     assert metrics(tmp_path) == {"probe/top1": 50.5, "knn/top1": 45.25, "evaluation/linear/top1": 61.5}
     card = json.loads(export(tmp_path).with_suffix(".json").read_text())
     assert card["metrics"]["probe/top1"] == 50.5 and card["config_hash"] == "abc" and card["epoch"] == 3
