@@ -113,6 +113,7 @@ def test_it_is_judged_and_taken_away(folder: Path) -> None:
     assert "from new_modality import bag" in card["load"] and card["preprocessing"]["ops"] == []
 
 
+@pytest.mark.slow
 def test_a_name_that_is_nobodys_is_not_built_from_a_file(folder: Path) -> None:
     assert train(folder, "method=simclr", "report=false", "trainer.max_epochs=1", "hydra.run.dir=run").returncode == 0
     with pytest.raises(ConfigError, match=r"names new_modality\.\w+ in .*trust=\[new_modality\]"):
