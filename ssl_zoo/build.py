@@ -29,7 +29,7 @@ from ssl_zoo.modules.dropout import draw_for_samples
 from ssl_zoo.optim.clipping import Clip
 from ssl_zoo.ranges import Size
 from ssl_zoo.sides import Side
-from ssl_zoo.signatures import argument_problems, fits, locate, problems, views_problem
+from ssl_zoo.signatures import argument_problems, fits, locate, parameters_of, problems, views_problem
 from ssl_zoo.trainer import devices_of, make_trainer
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     teacher_record.embed(cfg)
     torch.manual_seed(cfg.seed)
     wanted = {"data_info": info} if "data_info" in inspect.signature(cls).parameters else {}
-    said: Any = filled_in(OmegaConf.to_container(cfg.method, resolve=True), info.facts, "method")
+    said: Any = filled_in(OmegaConf.to_container(cfg.method, resolve=True), info.facts, "method", cfg.get("data"))
     backbone = {} if said.get("backbone") is None else {"backbone": build_backbone(said.pop("backbone"))}
     method: Method = _build(OmegaConf.create({"method": said}).method, "method", **backbone, **wanted)
     method.data_info = info
@@ -157,23 +157,29 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     return method
 
 
-def filled_in(node: Any, facts: Mapping[str, Any], path: str) -> Any:
+def filled_in(node: Any, facts: Mapping[str, Any], path: str, data: Mapping[str, Any] | None = None) -> Any:
     """Settings below ``method`` in which what is null and called as a fact of the data has its value.
+
+    Args:
+        data: The configuration's. A fact that is a setting of theirs (the size of images) may be another one of the
+            network, as in fine-tuning at another size; one that only the samples tell may not. None: nothing is
+            refused.
 
     Raises:
         ConfigError: If a network is set up for other samples than those of the data.
     """
     if isinstance(node, list):
-        return [filled_in(value, facts, f"{path}.{i}") for i, value in enumerate(node)]
+        return [filled_in(value, facts, f"{path}.{i}", data) for i, value in enumerate(node)]
     if not isinstance(node, dict):
         return node
-    found = {key: filled_in(value, facts, f"{path}.{key}") for key, value in node.items()}
+    found = {key: filled_in(value, facts, f"{path}.{key}", data) for key, value in node.items()}
     if "_target_" not in node:
         return found
-    wanted = [key for key in inspect.signature(locate(node["_target_"])).parameters if key in facts and key in node]
+    wanted = [key for key in parameters_of(locate(node["_target_"])) or () if key in facts and key in node]
     for key in wanted:
         # Another kind of value is a setting of the method that happens to have the name.
-        if type(found.get(key)) is type(facts[key]) and found[key] != facts[key]:
+        own = type(found[key]) is type(facts[key]) and found[key] != facts[key]
+        if own and data is not None and key not in data:
             raise ConfigError(f"{path}.{key}={found[key]}: the data's is {facts[key]}; leave it out, or set it to null")
     return {**found, **{key: facts[key] for key in wanted if found.get(key) is None}}
 

@@ -64,7 +64,7 @@ def argument_problems(
     call: Callable[..., Any], given: dict[str, Any], path: str, partial: bool = False
 ) -> Iterator[str]:
     """Sentences about keyword arguments that ``call`` does not take, lacks, or takes as another type."""
-    parameters = _parameters_of(call)
+    parameters = parameters_of(call)
     if parameters is None:
         return  # a builtin without a signature: it judges its own arguments
     parameters = {key: p for key, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY}  # the caller's own
@@ -89,7 +89,8 @@ def argument_problems(
 
 
 @functools.lru_cache(maxsize=1024)  # the jobs of a sweep ask again and again
-def _parameters_of(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+def parameters_of(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """What a class or a function takes; None: nobody knows."""
     try:
         return inspect.signature(call).parameters
     except ValueError:

@@ -55,6 +55,11 @@ def test_two_sides_in_a_checkpoint_are_read_and_bounded():
     assert bounds.number_problem("data.image_size.1", 1 << 20)
 
 
+def test_a_network_may_be_built_for_another_size_than_the_data():
+    cfg = tiny_config("simclr", ["backbone.image_size=24"])  # fine-tuning at another size does
+    assert build.build_method(cfg, image_info(64, 4, 16, 3, 8)).backbone.image_size == 24
+
+
 def test_a_run_on_rectangles_trains_and_is_evaluated(tmp_path: Path):
     spcl = ["method.k1=6", "method.k2=2", "method.min_samples=3"]
     cfg = tiny_config("spcl", [*RUN, *RECTANGLE, *spcl, "callbacks=none"])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.backbones.apply import concat
@@ -118,4 +117,4 @@ class AMDIM(Method):
 
 def _at_most(x: Tensor, side: int) -> Tensor:
     """Average a map ``[B, C, h, w]`` down to at most ``side`` on each side."""
-    return adaptive_avg_pool2d(x, (min(side, x.shape[2]), min(side, x.shape[3])))
+    return nn.functional.adaptive_avg_pool2d(x, (min(side, x.shape[2]), min(side, x.shape[3])))

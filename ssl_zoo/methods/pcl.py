@@ -40,8 +40,7 @@ class PCL(Method):
         clusters: Numbers of prototypes, one for each granularity; at least ``negatives`` and a batch.
         negatives: Prototypes drawn against each batch.
         warmup_epochs: InfoNCE alone.
-        iterations, redo: Of k-means.
-        smoothing: Alpha of the concentration.
+        iterations, redo, smoothing: The first two of k-means; alpha of the concentration.
         scope: Whose samples' prototypes are negatives besides those drawn: ``global`` or ``rank``.
     """
 
