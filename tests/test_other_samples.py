@@ -44,6 +44,8 @@ SMALL = {
 }  # fmt: skip
 STEPS = 12  # of a whole run, in two epochs
 EXACT = torch.float64
+# What a method is told besides: there is no run to start from.
+TOLD = {"vime_semi": ["method.frozen=false", "data.labels=0.5"]}
 
 
 def quickly(pairs: list[tuple[str, str]], fast: list[tuple[str, str]]) -> list[Any]:
@@ -57,6 +59,7 @@ def _composed(name: str, kind: str) -> DictConfig:
     cfg = config.load([
         f"method={name}", f"data={PREFIX}{kind}", "data.source.samples=48", "data.source.val_samples=16",
         f"data.batch_size={ROWS}", "report=false", "trainer=cpu", "trainer.max_epochs=2", "logger=none",
+        *TOLD.get(name, []),
     ])  # fmt: skip
     _narrow(cfg.method)
     for key, value in cfg.backbone.items():

@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.losses.chunked import log_sum_exp
+from ssl_zoo.losses.precision import full_precision
 
 EPSILON = 1e-7  # of Keras: probabilities of 0 and 1 are kept so far from them
 
 
+@full_precision
 def clean_against_corrupted(
     z: Tensor, keys: Tensor, offset: int, temperature: float, chunk: int | None = None
 ) -> Tensor:
@@ -34,6 +36,7 @@ def clean_against_corrupted(
     return (log_sum_exp(z, keys, temperature, chunk=chunk) - positive).mean() - math.log(len(keys))
 
 
+@full_precision
 def mask_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Binary cross-entropy of VIME's mask estimator (``vime_self.py``), as Keras bounds it.
 
@@ -48,6 +51,7 @@ def mask_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return -(mask * p.log() + (1 - mask) * (1 - p).log()).mean()
 
 
+@full_precision
 def rebuilt(logits: Tensor, clean: Tensor) -> Tensor:
     """Mean squared error of VIME's feature estimator (``vime_self.py``): of all inputs, changed or not.
 
@@ -58,7 +62,8 @@ def rebuilt(logits: Tensor, clean: Tensor) -> Tensor:
     return F.mse_loss(logits.sigmoid(), clean)
 
 
-def consistency(logits: Tensor) -> Tensor:
+@full_precision
+def consistency_rows(logits: Tensor) -> Tensor:
     """Unsupervised loss of ``vime_semi.py``: the variance of predictions over corrupted copies of a row.
 
     The code takes the biased variance of logits; the paper's text compares with the prediction for the clean row.
@@ -67,6 +72,6 @@ def consistency(logits: Tensor) -> Tensor:
         logits: ``[K, B, C]``.
 
     Returns:
-        Mean over rows and classes.
+        ``[B]``, means over the classes.
     """
-    return logits.var(0, unbiased=False).mean()
+    return logits.var(0, unbiased=False).mean(1)
