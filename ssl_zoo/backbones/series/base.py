@@ -23,6 +23,8 @@ class SeriesBackbone(Backbone):
         length: T, if it takes no other; None: any.
     """
 
+    has_steps = False  # whether forward_steps gives features of each step
+
     def __init__(
         self, net: nn.Module, origin: Origin, out_features: int, channels: int, length: int | None = None
     ) -> None:

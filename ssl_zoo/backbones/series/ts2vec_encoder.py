@@ -79,6 +79,8 @@ class TSEncoder(nn.Module):
 class TS2VecEncoder(SeriesBackbone):
     """Features of a series are the largest of all its steps, as ``encode(..., encoding_window="full_series")``."""
 
+    has_steps = True
+
     def forward(self, view: Tensor) -> Tensor:
         return self.forward_steps(view).amax(1)
 
