@@ -11,7 +11,7 @@ from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.errors import ConfigError
 
 WITH_STEPS = "ts2vec_encoder"
-WITH_MAPS = "ts_tcc_encoder, ts2vec_encoder"
+WITH_SEQUENCE = "ts_tcc_encoder, ts2vec_encoder"
 
 
 class SeriesBackbone(Backbone):
@@ -51,7 +51,15 @@ class SeriesBackbone(Backbone):
 
     def forward_sequence(self, view: Tensor) -> Tensor:
         """``[B, D, L]``: features before they are pooled, L of them along the series."""
-        raise self._unsupported("features along the series", WITH_MAPS)
+        raise self._unsupported("features along the series", WITH_SEQUENCE)
+
+    def pooled(self, sequence: Tensor) -> Tensor:
+        """What :meth:`forward_sequence` gave as :meth:`forward` gives it: ``[B, F]``."""
+        raise self._unsupported("features along the series", WITH_SEQUENCE)
+
+    def sequence(self, length: int) -> tuple[int, int]:
+        """D and L of :meth:`forward_sequence`, for series of so many steps."""
+        raise self._unsupported("features along the series", WITH_SEQUENCE)
 
     def example(self) -> Tensor:
         generator = torch.Generator().manual_seed(0)

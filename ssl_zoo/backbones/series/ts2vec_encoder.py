@@ -82,7 +82,7 @@ class TS2VecEncoder(SeriesBackbone):
     has_steps = True
 
     def forward(self, view: Tensor) -> Tensor:
-        return self.forward_steps(view).amax(1)
+        return self.pooled(self.forward_sequence(view))
 
     def forward_steps(self, view: Tensor, keep: Tensor | None = None) -> Tensor:
         self.check(view)
@@ -90,6 +90,12 @@ class TS2VecEncoder(SeriesBackbone):
 
     def forward_sequence(self, view: Tensor) -> Tensor:
         return self.forward_steps(view).transpose(1, 2)
+
+    def pooled(self, sequence: Tensor) -> Tensor:
+        return sequence.amax(2)
+
+    def sequence(self, length: int) -> tuple[int, int]:
+        return self.out_features, length
 
 
 def ts2vec_encoder(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -49,18 +50,33 @@ def length_after(length: int, kernel: int, stride: int) -> int:
     return length
 
 
+# [B, D, L] -> [B, F]
+POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "flatten": lambda x: x.flatten(1),
+    "mean": lambda x: x.mean(2),
+    "max": lambda x: x.amax(2),
+}
+
+
 class TSTCCEncoder(SeriesBackbone):
     """Features of a series are all features along it, side by side, as the authors' classifier reads them."""
 
     pool: str = "flatten"
+    net: ConvEncoder
 
     def forward(self, view: Tensor) -> Tensor:
-        h = self.forward_sequence(view)                                      # [B, D, L]
-        return {"flatten": lambda: h.flatten(1), "mean": lambda: h.mean(2), "max": lambda: h.amax(2)}[self.pool]()
+        return self.pooled(self.forward_sequence(view))
 
     def forward_sequence(self, view: Tensor) -> Tensor:
         self.check(view)
         return self.net(view)
+
+    def pooled(self, sequence: Tensor) -> Tensor:
+        return POOLS[self.pool](sequence)
+
+    def sequence(self, length: int) -> tuple[int, int]:
+        first, last = self.net.conv_block1[0], self.net.conv_block3[0]
+        return last.out_channels, length_after(length, first.kernel_size[0], first.stride[0])
 
 
 def ts_tcc_encoder(
