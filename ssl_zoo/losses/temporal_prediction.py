@@ -14,8 +14,8 @@ from ssl_zoo.losses.precision import full_precision
 def temporal_prediction(steps: Tensor, predictions: Tensor, offset: int) -> Tensor:
     """Which of all predictions is that of a series: eq. 2 of https://arxiv.org/abs/2106.14112.
 
-    ``TC.forward`` of ``models/TC.py`` in emadeldeen24/TS-TCC@15bdfd6e: dot products without a temperature, and a softmax
-    over the predictions of the batch.
+    ``TC.forward`` of ``models/TC.py`` in emadeldeen24/TS-TCC@15bdfd6e: dot products without a temperature, and a
+    softmax over the predictions of the batch.
 
     Args:
         steps: ``[B, K, D]`` this process's next K steps of one view.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.series.base import SeriesBackbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.errors import ConfigError
@@ -31,6 +31,7 @@ class TS2Vec(TeacherEvaluated, Method):
         evaluate_student: Evaluate and export the last weights; None: the mean.
     """
 
+    backbone: SeriesBackbone
     views_required = (1, 0)
     views_allowed = (1, 0)
     modality = "series"
@@ -39,7 +40,7 @@ class TS2Vec(TeacherEvaluated, Method):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: SeriesBackbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         alpha: Share = 0.5,
@@ -50,8 +51,9 @@ class TS2Vec(TeacherEvaluated, Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         if not getattr(backbone, "has_steps", False):
-            raise ConfigError(f"TS2Vec needs features of each step, and {backbone.name} has none; take "
-                              "backbone=ts2vec_encoder")
+            raise ConfigError(
+                f"TS2Vec needs features of each step, and {backbone.name} has none; take backbone=ts2vec_encoder"
+            )
         self.alpha = alpha
         self.least = 2 ** (temporal_unit + 1)
         self.temporal_unit = temporal_unit
@@ -60,8 +62,10 @@ class TS2Vec(TeacherEvaluated, Method):
         self.evaluate_student = bool(evaluate_student)
         self.teacher = EMA(backbone, statistics=True)
         if data_info.length < self.least:
-            raise ConfigError(f"method.temporal_unit={temporal_unit} wants series of at least {self.least} steps, and "
-                              f"those of the data have {data_info.length}")
+            raise ConfigError(
+                f"method.temporal_unit={temporal_unit} wants series of at least {self.least} steps, and those of the data "
+                f"have {data_info.length}"
+            )
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         series = centred(one_section(batch.views[0], self.longest, batch.rng))       # [B, T, C]

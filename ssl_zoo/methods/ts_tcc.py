@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.series.base import SeriesBackbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.errors import ConfigError
@@ -32,12 +32,13 @@ class TSTCC(Method):
         context_weight: Of that contrast (lambda 2).
     """
 
+    backbone: SeriesBackbone
     modality = "series"
     compares: Compared | None = "batch"
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: SeriesBackbone,
         optimizer: OptimizerRecipe,
         data_info: DataInfo,
         timesteps: Size = 6,
@@ -53,8 +54,10 @@ class TSTCC(Method):
         super().__init__(backbone, optimizer)
         channels, length = backbone.sequence(data_info.length)
         if length <= timesteps:
-            raise ConfigError(f"method.timesteps={timesteps}: of series of {data_info.length} steps {backbone.name} makes "
-                              f"{length} along them, and one must be left to predict from; wanted at most {length - 1}")
+            raise ConfigError(
+                f"method.timesteps={timesteps}: of series of {data_info.length} steps {backbone.name} makes {length}, "
+                f"and one must be left to predict from; wanted at most {length - 1}"
+            )
         self.contrast = TemporalContrast(channels, timesteps, hidden, depth, heads, mlp, dropout)
         self.temperature = temperature
         self.temporal_weight = temporal_weight

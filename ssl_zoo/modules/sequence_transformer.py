@@ -63,16 +63,14 @@ class Transformer(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
 
-        def block() -> nn.ModuleList:
+        def block() -> nn.Sequential:
             parts = Attention(width, heads, dropout), FeedForward(width, hidden, dropout)
-            return nn.ModuleList([Residual(PreNorm(width, part)) for part in parts])
+            return nn.Sequential(*(Residual(PreNorm(width, part)) for part in parts))
 
-        self.layers = nn.ModuleList([block() for _ in range(depth)])
+        self.layers = nn.Sequential(*(block() for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
-        for attend, feed in self.layers:   # type: ignore[misc]
-            x = feed(attend(x))
-        return x
+        return self.layers(x)
 
 
 class SequenceTransformer(nn.Module):

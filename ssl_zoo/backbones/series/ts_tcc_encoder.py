@@ -33,6 +33,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, int, int], kernel: int, stride: int, dropout: float) -> None:
         super().__init__()
+        self.kernel, self.stride, self.features = kernel, stride, widths[2]
         self.conv_block1 = block(channels, widths[0], kernel, stride, dropout)
         self.conv_block2 = block(widths[0], widths[1], 8, 1, None)
         self.conv_block3 = block(widths[1], widths[2], 8, 1, None)
@@ -75,8 +76,7 @@ class TSTCCEncoder(SeriesBackbone):
         return POOLS[self.pool](sequence)
 
     def sequence(self, length: int) -> tuple[int, int]:
-        first, last = self.net.conv_block1[0], self.net.conv_block3[0]
-        return last.out_channels, length_after(length, first.kernel_size[0], first.stride[0])
+        return self.net.features, length_after(length, self.net.kernel, self.net.stride)
 
 
 def ts_tcc_encoder(

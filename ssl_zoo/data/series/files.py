@@ -135,8 +135,10 @@ def read_table(path: Path, delimiter: str, label: str, header: bool = False) -> 
             labels.append(words.pop(0 if label == "first" else -1).strip())
         values = torch.tensor(parsed(words, f"{path} line {number}"), dtype=torch.float64)
         if series and len(values) != len(series[0]):
-            raise ConfigError(f"{path} line {number}: {len(values)} values, wanted {len(series[0])} as in the first one "
-                              "(what a short series lacks is written NaN)")
+            raise ConfigError(
+                f"{path} line {number}: {len(values)} values, wanted {len(series[0])} as in the first one (what a short "
+                "series lacks is written NaN)"
+            )
         series.append(values[:, None])
     return _some(series, labels if label != "none" else None, path)
 

@@ -37,7 +37,7 @@ class Series:
         statistics: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         if values.dim() != 3 or not values.is_floating_point() or not values.numel():
-            raise ConfigError(f"series are {values.dtype} {list(values.shape)}, wanted floats [N, T, C], none of them 0")
+            raise ConfigError(f"series are {values.dtype} {list(values.shape)}, wanted floats [N, T, C]")
         self.values = values.float()
         self.labels = labels
         self.classes = None if labels is None else classes
@@ -58,7 +58,7 @@ class Series:
     def fetch(self, index: Tensor) -> Tensor:
         return self.values[index.to(self.values.device)]
 
-    def load(self, index: int) -> Tensor:
+    def load(self, index: int, hint: Any = None) -> Tensor:
         return self.values[index].cpu()
 
     def collate(self, samples: Sequence[Tensor]) -> Tensor:
@@ -73,7 +73,7 @@ class Series:
         return digest("series", str(list(self.values.shape)), numbers(self.labels), content(sampled(self.values)))
 
     def baseline(self, view: Tensor) -> Tensor:
-        """Of each channel the mean, deviation, extremes, mean step and share of numbers that are there: ``[B, 6 C]``."""
+        """Of each channel mean, deviation, extremes, mean step and share of numbers that are there: ``[B, 6 C]``."""
         there = ~view.isnan()                                               # [B, T, C]
         count = there.sum(1).clamp(min=1)                                   # [B, C]
         filled = view.nan_to_num(0.0)

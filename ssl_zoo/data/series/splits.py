@@ -51,7 +51,8 @@ def source_splits(train: Labelled, val: Labelled | None, normalize: str, why: st
     decisions = [f"series: {KINDS[normalize]}{why}"]
     lengths = [len(one) for one in train.series]
     if min(lengths) < length:
-        decisions.append(f"series of {min(lengths)} to {max(lengths)} steps are filled up with missing steps to {length}")
+        found_lengths = f"{min(lengths)} to {max(lengths)}"
+        decisions.append(f"series of {found_lengths} steps are filled up with missing steps to {length}")
 
     def made(part: Labelled, values: Tensor, where: str) -> Series:
         labels = None if part.labels is None or classes is None else numbered(part.labels, classes, where)

@@ -15,7 +15,7 @@ RUN = 0.1  # of a series, the length of one
 
 
 def kept_steps(kind: Kind, steps: int, draw: Draw) -> Tensor | None:
-    """``generate_binomial_mask`` and ``generate_continuous_mask`` of ``models/encoder.py`` in zhihanyue/ts2vec@b0088e14.
+    """``generate_binomial_mask`` and ``generate_continuous_mask`` of ``models/encoder.py``, zhihanyue/ts2vec@b0088e14.
 
     Args:
         kind: binomial: each step is seen with probability 1/2; continuous: five runs of a tenth of the series each are

@@ -1,4 +1,4 @@
-"""TS2Vec: its losses, its encoder, three steps of training with the mean of all weights, and what is encoded with it."""
+"""TS2Vec: its losses, its encoder, steps of training with the mean of all weights, and what is encoded with it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def check_encode(case: Any, arrays: Values) -> None:
 
 
 def check_preparation(case: Any, arrays: Values) -> None:
-    close(centred(torch.tensor(arrays["varying"])).nan_to_num(7.5), np.nan_to_num(arrays["centred"], nan=7.5), "centred")
+    middle = centred(torch.tensor(arrays["varying"]))
+    close(middle.nan_to_num(7.5), np.nan_to_num(arrays["centred"], nan=7.5), "centred")
     got = sections(torch.tensor(arrays["long"]), case["hyperparameters"]["sections"])
     close(got.nan_to_num(7.5), np.nan_to_num(arrays["sections"], nan=7.5), "sections")
 
