@@ -32,7 +32,9 @@ from ssl_zoo.words import setting
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
 USUAL = {"layers": 1, "dtype": "float32"}  # of features
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc")  # beginnings of the names of measures in percent
+# Beginnings of the names of measures: those in percent, and others.
+PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc", "f1", "precision", "recall")
+PLAIN = ("mse", "mae")
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,8 @@ def _show(result: dict[str, Any], file: Path) -> None:
             table.add_row(name, "  ".join(f"{key}: {number:.2f}" for key, number in value.items()))
         elif isinstance(value, float) and name.startswith(PERCENT):
             table.add_row(f"{name} (%)", f"{value:.2f}")
+        elif isinstance(value, float) and name.startswith(PLAIN):
+            table.add_row(name, f"{value:.4f}")
         elif name == "l2_chosen":
             table.add_row("l2 chosen", value)
         elif name == "balancedness":
