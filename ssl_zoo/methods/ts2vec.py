@@ -63,8 +63,8 @@ class TS2Vec(TeacherEvaluated, Method):
         self.teacher = EMA(backbone, statistics=True)
         if data_info.length < self.least:
             raise ConfigError(
-                f"method.temporal_unit={temporal_unit} wants series of at least {self.least} steps, and those of the data "
-                f"have {data_info.length}"
+                f"method.temporal_unit={temporal_unit} wants series of at least {self.least} steps, and those of the "
+                f"data have {data_info.length}"
             )
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -56,7 +56,8 @@ def test_uea_pads_to_the_longest_of_both_parts_and_standardises_channels_by_the_
     assert (facts["length"], facts["channels"]) == (4, 2)
     assert facts["channel_means"] == pytest.approx((first.mean(), second.mean()))
     assert train.decisions == [
-        "series: each channel is standardised by its mean and deviation in the training set (auto: as TS2Vec's authors)",
+        "series: each channel is standardised by its mean and deviation in the training set "
+        "(auto: as TS2Vec's authors)",
         "series of 2 to 3 steps are filled up with missing steps to 4",
     ]
 

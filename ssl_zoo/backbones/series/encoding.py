@@ -30,7 +30,9 @@ def multiscale(steps: Tensor) -> Tensor:
     return torch.cat([pooled(steps, 2 * half + 1) for half in halves], 2)
 
 
-def sliding(encoder: Encoder, series: Tensor, length: int, padding: int, causal: bool = False) -> Tensor:
+def sliding(
+    encoder: Encoder, series: Tensor, length: int, padding: int, causal: bool = False, batch: int = 256
+) -> Tensor:
     """Features of pieces of ``length`` steps, each of which sees ``padding`` steps before it, and behind it.
 
     Args:
@@ -39,15 +41,17 @@ def sliding(encoder: Encoder, series: Tensor, length: int, padding: int, causal:
         length: Of a piece.
         padding: Steps beside it.
         causal: Whether only those before it are seen.
+        batch: Pieces that pass together: bounds memory, changes no number.
 
     Returns:
         ``[B, S, F]``, S being T rounded up to whole pieces.
     """
     total, behind = series.shape[1], 0 if causal else padding
     pieces = -(-total // length)
-    surplus = pieces * length - total + behind
-    around = F.pad(series, (0, 0, padding, surplus), value=torch.nan)
-    windows = around.unfold(1, padding + length + behind, length)            # [B, P, C, S]
-    each = windows.movedim(3, 2).flatten(0, 1)                               # [B * P, S, C]
-    found = encoder(each)[:, padding : padding + length]
-    return found.unflatten(0, (len(series), pieces)).flatten(1, 2)
+    around = F.pad(series, (0, 0, padding, pieces * length - total + behind), value=torch.nan)
+    windows = around.unfold(1, padding + length + behind, length).movedim(3, 2)   # [B, P, S, C], a view
+    found = []
+    for row in windows:
+        parts = [encoder(part)[:, padding : padding + length] for part in row.split(batch)]
+        found.append(torch.cat(parts).flatten(0, 1))
+    return torch.stack(found)

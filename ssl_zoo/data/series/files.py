@@ -136,8 +136,8 @@ def read_table(path: Path, delimiter: str, label: str, header: bool = False) -> 
         values = torch.tensor(parsed(words, f"{path} line {number}"), dtype=torch.float64)
         if series and len(values) != len(series[0]):
             raise ConfigError(
-                f"{path} line {number}: {len(values)} values, wanted {len(series[0])} as in the first one (what a short "
-                "series lacks is written NaN)"
+                f"{path} line {number}: {len(values)} values, wanted {len(series[0])} as in the first one (what a "
+                "short series lacks is written NaN)"
             )
         series.append(values[:, None])
     return _some(series, labels if label != "none" else None, path)
