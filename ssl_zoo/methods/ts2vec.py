@@ -36,7 +36,6 @@ class TS2Vec(TeacherEvaluated, Method):
     views_allowed = (1, 0)
     modality = "series"
     tensor_views = True
-    compares: Compared | None = "batch"
 
     def __init__(
         self,
@@ -55,6 +54,7 @@ class TS2Vec(TeacherEvaluated, Method):
                 f"TS2Vec needs features of each step, and {backbone.name} has none; take backbone=ts2vec_encoder"
             )
         self.alpha = alpha
+        self.compares: Compared | None = None if alpha < 1 else "batch"   # one series still has its own steps
         self.least = 2 ** (temporal_unit + 1)
         self.temporal_unit = temporal_unit
         self.mask = mask
