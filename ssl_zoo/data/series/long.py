@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.series.files import lines, parsed
+from ssl_zoo.data.series.files import lines, padded, parsed
 from ssl_zoo.data.series.source import Series
 from ssl_zoo.data.series.standardise import standardised, statistics
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError, nearest
-from ssl_zoo.modules.series_cuts import sections
 from ssl_zoo.ranges import Size
 
 SHARES = (0.6, 0.2, 0.2)  # of the steps, for training, validation and test
@@ -47,7 +46,8 @@ class LongSeries(Series):
         number = max(parts[0] // piece, 1)
         told = f"the first {parts[0]:,} of {len(whole):,} steps are trained on, in {number} piece(s)"
         kind = "each channel is standardised by its mean and deviation in these"
-        super().__init__(sections(whole[None, : parts[0]], number)[:, 0], None, None, [told, kind], found)
+        pieces = whole[: parts[0]].tensor_split(number)
+        super().__init__(padded(pieces, len(pieces[0])), None, None, [told, kind], found)
         self.whole = whole
         self.parts = tuple(parts)
         self.targets = targets
