@@ -31,7 +31,7 @@ def instance_contrast(a: Tensor, b: Tensor, keys_a: Tensor, keys_b: Tensor, offs
     rows, total = len(a), len(keys_a)
     check_inside("instance_contrast", offset, rows, total, "keys")
     anchors, keys = torch.cat([a, b]).transpose(0, 1), torch.cat([keys_a, keys_b]).transpose(0, 1)
-    logits = anchors @ keys.transpose(1, 2)                                  # [T, 2B, 2N]
+    logits = anchors @ keys.transpose(1, 2)  # [T, 2B, 2N]
     own = torch.arange(offset, offset + rows, device=a.device)
     return _cross_entropy(logits, torch.cat([own, own + total]), torch.cat([own + total, own]))
 
@@ -48,7 +48,7 @@ def temporal_contrast(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Mean over series and their ``2T`` anchors, in nats.
     """
-    both = torch.cat([a, b], 1)                                              # [B, 2T, F]
+    both = torch.cat([a, b], 1)  # [B, 2T, F]
     own = torch.arange(both.shape[1], device=a.device)
     return _cross_entropy(both @ both.transpose(1, 2), own, own.roll(a.shape[1]))
 
@@ -56,7 +56,7 @@ def temporal_contrast(a: Tensor, b: Tensor) -> Tensor:
 def _cross_entropy(logits: Tensor, own: Tensor, positive: Tensor) -> Tensor:
     """Mean over the rows of ``[G, R, K]``: row r is column ``own[r]``, which is left out, and wants ``positive[r]``."""
     rows = torch.arange(len(own), device=logits.device)
-    wanted = logits[:, rows, positive]                                       # [G, R]
+    wanted = logits[:, rows, positive]  # [G, R]
     left_out = torch.zeros_like(logits[0], dtype=torch.bool).index_put_((rows, own), torch.tensor(True).to(own.device))
     return (logits.masked_fill(left_out, -torch.inf).logsumexp(2) - wanted).mean()
 

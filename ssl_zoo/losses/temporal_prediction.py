@@ -30,6 +30,6 @@ def temporal_prediction(steps: Tensor, predictions: Tensor, offset: int) -> Tens
         ValueError: If the local rows do not lie inside the predictions.
     """
     check_inside("temporal_prediction", offset, len(steps), len(predictions), "predictions")
-    logits = torch.einsum("bkd,nkd->kbn", steps, predictions)                # [K, B, N]
+    logits = torch.einsum("bkd,nkd->kbn", steps, predictions)  # [K, B, N]
     wanted = torch.arange(offset, offset + len(steps), device=steps.device).expand(len(logits), -1)
     return F.cross_entropy(logits.flatten(0, 1), wanted.flatten())

@@ -18,7 +18,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.to_qkv(x).chunk(3, 2))
-        out = F.scaled_dot_product_attention(q, k, v, scale=x.shape[2] ** -0.5)   # [B, H, L, D / H]
+        out = F.scaled_dot_product_attention(q, k, v, scale=x.shape[2] ** -0.5)  # [B, H, L, D / H]
         return self.to_out(out.transpose(1, 2).flatten(2))
 
 

@@ -18,8 +18,8 @@ def at(series: Tensor, steps: Tensor) -> Tensor:
 
 def centred(series: Tensor) -> Tensor:
     """What is there of each series in the middle, an odd missing step behind it (``centerize_vary_length_series``)."""
-    there = ~series.isnan().all(2)                                           # [B, T]
-    before, behind = (x.int().argmax(1) for x in (there, there.flip(1)))     # [B] missing steps
+    there = ~series.isnan().all(2)  # [B, T]
+    before, behind = (x.int().argmax(1) for x in (there, there.flip(1)))  # [B] missing steps
     shift = torch.div(before + behind, 2, rounding_mode="floor") - before
     steps = torch.arange(series.shape[1], device=series.device)
     return at(series, (steps - shift[:, None]) % series.shape[1])
@@ -32,8 +32,9 @@ def sections(series: Tensor, number: int) -> Tensor:
         ``[number, B, ceil(T / number), C]``.
     """
     pieces = series.tensor_split(number, 1)
-    return torch.stack([F.pad(piece, (0, 0, 0, pieces[0].shape[1] - piece.shape[1]), value=torch.nan)
-                        for piece in pieces])
+    return torch.stack(
+        [F.pad(piece, (0, 0, 0, pieces[0].shape[1] - piece.shape[1]), value=torch.nan) for piece in pieces]
+    )
 
 
 def one_section(series: Tensor, longest: int, rng: BatchRNG) -> Tensor:
@@ -44,10 +45,10 @@ def one_section(series: Tensor, longest: int, rng: BatchRNG) -> Tensor:
     number = series.shape[1] // longest
     if number < 2:
         return series
-    pieces = sections(series, number)                                        # [S, B, T / S, C]
-    there = ~pieces.isnan().flatten(2).all(2)                                # [S, B]
+    pieces = sections(series, number)  # [S, B, T / S, C]
+    there = ~pieces.isnan().flatten(2).all(2)  # [S, B]
     drawn = rng.sample("section").uniform("section").to(series.device)
-    place = (drawn * there.sum(0)).long()                                    # [B] among those
+    place = (drawn * there.sum(0)).long()  # [B] among those
     chosen = (there & (there.cumsum(0) - 1 == place)).int().argmax(0)
     return pieces[chosen, torch.arange(len(series), device=series.device)]
 
@@ -73,14 +74,16 @@ def overlapping(series: Tensor, rng: BatchRNG, least: int) -> Crops:
     """
     total = series.shape[1]
     if total < least:
-        raise ValueError(f"series of {total} steps are too short for crops that have {least} in common; lower "
-                         "method.temporal_unit, or take longer series")
+        raise ValueError(
+            f"series of {total} steps are too short for crops that have {least} in common; lower "
+            "method.temporal_unit, or take longer series"
+        )
     draw = rng.host.shared("crop")
     overlap = least + int(draw.integers("length", total - least + 1))
     left = int(draw.integers("left", total - overlap + 1))
     begin = int(draw.integers("begin", left + 1))
     end = left + overlap + int(draw.integers("end", total - left - overlap + 1))
-    place = rng.sample("crop").integers("place", total - (end - begin) + 1).to(series.device)   # [B] of `begin`
+    place = rng.sample("crop").integers("place", total - (end - begin) + 1).to(series.device)  # [B] of `begin`
 
     def piece(first: int, last: int) -> Tensor:
         return at(series, (place + first - begin)[:, None] + torch.arange(last - first, device=series.device))

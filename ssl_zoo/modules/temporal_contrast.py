@@ -32,5 +32,5 @@ class TemporalContrast(nn.Module):
 
     def forward(self, past: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, t, D]``: predictions of the next K steps ``[B, K, D]``, and the projected context ``[B, D / 4]``."""
-        context = self.seq_transformer(past)                                 # [B, H]
+        context = self.seq_transformer(past)  # [B, H]
         return torch.stack([predict(context) for predict in self.Wk], 1), self.projection_head(context)

@@ -43,7 +43,7 @@ def test_draws_belong_to_samples_and_shapes_stay(name: str) -> None:
 
 def test_a_piece_is_stretched_on_straight_lines() -> None:
     drawn = RecordedDraw({"share": torch.tensor([0.0]), "first": torch.tensor([0.5])})
-    got = Crop(least=0.5)(ramp(), drawn)   # 5 of 10 steps, from step 3 on
+    got = Crop(least=0.5)(ramp(), drawn)  # 5 of 10 steps, from step 3 on
     want = 3 + torch.arange(10) * 4 / 9
     torch.testing.assert_close(got[0], torch.stack([want, 10 * want], 1))
     kept = Crop(least=0.5, stretch=False)(ramp(), drawn)[0, :, 0]
@@ -55,7 +55,7 @@ def test_a_piece_of_a_short_series_lies_in_what_there_is_of_it() -> None:
     view[:, 6:] = NAN
     assert ends(view).tolist() == [6]
     drawn = RecordedDraw({"share": torch.tensor([0.0]), "first": torch.tensor([0.999])})
-    got = Crop(least=0.5)(view, drawn)[0, :, 0]   # the last 3 of 6
+    got = Crop(least=0.5)(view, drawn)[0, :, 0]  # the last 3 of 6
     torch.testing.assert_close(got[:6], 3 + torch.arange(6) * 2 / 5)
     assert got[6:].isnan().all()
     whole = Crop(least=1.0)(view, draw_for(1))
@@ -81,7 +81,7 @@ def test_noise_and_factors_have_the_deviation_and_the_mean_that_are_asked_for() 
     assert (noise.mean().item(), noise.std().item()) == pytest.approx((1.0, 0.8), abs=0.02)
     factor = Scale(1.1, mean=2.0, each="step")(ones, draw_for(500))
     assert (factor.mean().item(), factor.std().item()) == pytest.approx((2.0, 1.1), abs=0.03)
-    assert torch.equal(factor[..., 0], factor[..., 1])               # one for all channels
+    assert torch.equal(factor[..., 0], factor[..., 1])  # one for all channels
     whole = Scale(0.5, each="series")(ones, draw_for(500))
     assert (whole == whole[:, :1, :1]).all() and whole[:, 0, 0].unique().numel() > 490
     channel = Scale(0.5, each="channel")(ones, draw_for(500))
@@ -89,13 +89,13 @@ def test_noise_and_factors_have_the_deviation_and_the_mean_that_are_asked_for() 
 
 
 def test_pieces_in_another_order() -> None:
-    cuts, order = torch.tensor([[2, 5, 10]]), torch.tensor([[2, 0, 1, 3]])   # 0-1, 2-4, 5-9, and an empty one
+    cuts, order = torch.tensor([[2, 5, 10]]), torch.tensor([[2, 0, 1, 3]])  # 0-1, 2-4, 5-9, and an empty one
     got = permuted(ramp(), cuts, order)
     assert got[0, :, 0].tolist() == [5, 6, 7, 8, 9, 0, 1, 2, 3, 4] and torch.equal(got[..., 1], 10 * got[..., 0])
     first = permuted(ramp(), cuts, order, first_channel=True)
     assert torch.equal(first[..., 1], got[..., 0])
     alone = permuted(ramp(), torch.tensor([[10, 10, 10]]), torch.tensor([[0, 1, 2, 3]]), first_channel=True)
-    assert torch.equal(alone, ramp())                                # one piece: nothing is overwritten
+    assert torch.equal(alone, ramp())  # one piece: nothing is overwritten
 
 
 def test_every_number_of_pieces_is_equally_likely_and_every_step_stays() -> None:

@@ -35,7 +35,7 @@ def test_a_step_with_a_missing_number_is_a_step_that_is_not_seen() -> None:
     other[1, 5] = 7.0
     before = view.clone()
     torch.testing.assert_close(net.forward_steps(view), net.forward_steps(other, keep), rtol=0, atol=0)
-    assert torch.equal(view.nan_to_num(9), before.nan_to_num(9))   # the authors write into it
+    assert torch.equal(view.nan_to_num(9), before.nan_to_num(9))  # the authors write into it
     assert net.forward_steps(view).isfinite().all()
 
 

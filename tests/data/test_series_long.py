@@ -53,7 +53,7 @@ def test_a_table_is_cut_into_parts_and_pieces_and_standardised_by_the_first(tmp_
     assert source.decisions[0] == "the first 60 of 100 steps are trained on, in 3 piece(s)"
     assert source.whole[:60, 8].mean().abs() < 1e-6 and torch.equal(source.values.flatten(0, 1), source.whole[:60])
     assert source.whole[99, 8].item() == pytest.approx((99 - 29.5) / np.arange(60).std(), rel=1e-5)
-    hours = source.whole[:, 1]                                              # minute, hour, ...
+    hours = source.whole[:, 1]  # minute, hour, ...
     assert hours[0] == hours[24] and hours[0] < hours[1] and (source.whole[:, 0] == 0).all()
     alone = long(forecast(parts=[50, 30, 10], target="OT", covariates=False, root=str(table(tmp_path))))
     assert alone.whole.shape == (90, 1) and alone.parts == (50, 30, 10) and len(alone) == 1
@@ -118,14 +118,14 @@ def test_a_step_is_told_where_it_stands_out_of_those_before_it_and_only_once() -
     change = np.ones(100) + 0.01 * np.sin(np.arange(100))
     change[[60, 62, 90]] = 5.0
     told = detected(change, 50, window=21, deviations=4.0, delay=7)
-    assert told.nonzero()[0].tolist() == [10, 40]                           # 62 is told with 60
+    assert told.nonzero()[0].tolist() == [10, 40]  # 62 is told with 60
 
 
 def test_an_anomaly_counts_as_a_whole_if_it_is_told_soon_enough() -> None:
     truth = np.zeros(20, dtype=bool)
     truth[[2, 3, 4, 5, 10, 11, 12, 13, 18, 19]] = True
     found = np.zeros(20, dtype=bool)
-    found[[4, 13, 16]] = True                                               # in time, too late, and a false alarm
+    found[[4, 13, 16]] = True  # in time, too late, and a false alarm
     got = scores(found, truth, delay=2)
     assert got["precision"] == pytest.approx(100 * 4 / 5) and got["recall"] == pytest.approx(100 * 4 / 10)
     assert got["f1"] == pytest.approx(100 * 2 * 0.8 * 0.4 / 1.2)

@@ -51,7 +51,7 @@ def steps(name: str, count: int = 2, extra: tuple[str, ...] = ()) -> dict[str, A
     """Losses, gradients of the first step, and the state after the last one."""
     method, data = made(name, *extra)
     for group in method.bound.optimizer.param_groups:
-        group["eps"] = 1e-4   # Adam divides rounding by rounding otherwise
+        group["eps"] = 1e-4  # Adam divides rounding by rounding otherwise
     outs = []
     for step in range(count):
         torch.manual_seed(step)

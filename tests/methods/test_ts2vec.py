@@ -22,14 +22,14 @@ NAN = float("nan")
 
 
 def test_two_series_at_right_angles_meet_their_positive_and_two_negatives() -> None:
-    z = torch.eye(2)[:, None]                                               # [2, 1, 2]: dot product 1 with the positive
+    z = torch.eye(2)[:, None]  # [2, 1, 2]: dot product 1 with the positive
     want = math.log(1 + 2 / math.e)
     assert instance_contrast(z, z, z, z, 0).item() == pytest.approx(want, abs=1e-6)
     assert hierarchical_contrast(z, z, z, z, 0, alpha=0.5).item() == pytest.approx(want / 2, abs=1e-6)
 
 
 def test_two_steps_at_right_angles_do_too_and_one_series_or_step_has_nothing_to_compare() -> None:
-    z = torch.eye(2)[None]                                                  # [1, 2, 2]
+    z = torch.eye(2)[None]  # [1, 2, 2]
     want = math.log(1 + 2 / math.e)
     assert temporal_contrast(z, z).item() == pytest.approx(want, abs=1e-6)
     assert instance_contrast(z, z, z, z, 0).item() == 0 and temporal_contrast(z[:, :1], z[:, :1]).item() == 0
@@ -41,7 +41,7 @@ def test_scales_are_halved_until_one_step_is_left() -> None:
     a, b = torch.randn(2, 3, 7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     levels = [(a, b)]
     for width in (3, 1):
-        levels.append(tuple(x[:, : 2 * width].unflatten(1, (width, 2)).amax(2) for x in levels[-1]))   # type: ignore[arg-type]
+        levels.append(tuple(x[:, : 2 * width].unflatten(1, (width, 2)).amax(2) for x in levels[-1]))  # type: ignore[arg-type]
     terms = [0.3 * instance_contrast(x, y, x, y, 0) + 0.7 * temporal_contrast(x, y) for x, y in levels]
     assert hierarchical_contrast(a, b, a, b, 0, alpha=0.3).item() == pytest.approx(sum(terms).item() / 3, rel=1e-12)  # type: ignore[union-attr]
 
@@ -69,7 +69,7 @@ def test_short_series_are_centred_and_long_ones_cut() -> None:
     assert torch.equal(got[1:].nan_to_num(9), series[1:, :, 0].nan_to_num(9))
     rng = BatchRNG(0, 0, 0, torch.arange(3))
     assert one_section(series, 4, rng) is series
-    pieces = one_section(series, 3, rng)                                    # [3, 3, 1]; the first has one piece only
+    pieces = one_section(series, 3, rng)  # [3, 3, 1]; the first has one piece only
     assert pieces.shape == (3, 3, 1) and pieces[0].flatten().tolist() == [1, 2, 3]
     assert torch.equal(at(series, torch.tensor([[5, 0]] * 3))[2].flatten(), torch.tensor([6.0, 1.0]))
 

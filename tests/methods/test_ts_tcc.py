@@ -17,7 +17,7 @@ from tests.pool import GlooPool
 
 
 def test_a_step_finds_its_own_prediction_among_two() -> None:
-    z = torch.eye(2)[:, None]                                               # [2, 1, 2]
+    z = torch.eye(2)[:, None]  # [2, 1, 2]
     assert temporal_prediction(z, z, 0).item() == pytest.approx(math.log(1 + 1 / math.e), abs=1e-6)
     half = temporal_prediction(z[1:], z, 1)
     assert half.item() == pytest.approx(math.log(1 + 1 / math.e), abs=1e-6)
@@ -39,13 +39,13 @@ def test_the_transformer_divides_scores_by_the_root_of_the_whole_width() -> None
     net = SequenceTransformer(3, 8, depth=1, heads=2, hidden=4).double().eval()
     x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     tokens = torch.cat([net.c_token.expand(2, -1, -1), net.patch_to_embedding(x)], 1)
-    attend = net.transformer.layers[0][0].fn   # type: ignore[index]
+    attend = net.transformer.layers[0][0].fn  # type: ignore[index]
     normed = attend.norm(tokens)
     q, k, v = attend.fn.to_qkv(normed).chunk(3, 2)
     heads = [F.softmax(q[..., s] @ k[..., s].transpose(1, 2) / math.sqrt(8), 2) @ v[..., s]
              for s in (slice(0, 4), slice(4, 8))]  # fmt: skip
     want = tokens + attend.fn.to_out(torch.cat(heads, 2))
-    torch.testing.assert_close(net.transformer.layers[0][0](tokens), want)   # type: ignore[index]
+    torch.testing.assert_close(net.transformer.layers[0][0](tokens), want)  # type: ignore[index]
     with pytest.raises(ValueError, match="3 heads do not divide a width of 8; try 6"):
         SequenceTransformer(3, 8, heads=3)
 

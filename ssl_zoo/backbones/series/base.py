@@ -35,11 +35,15 @@ class SeriesBackbone(Backbone):
     def check(self, view: Any) -> None:
         if not isinstance(view, Tensor) or view.dim() != 3 or view.shape[2] != self.channels:
             got = list(view.shape) if isinstance(view, Tensor) else type(view).__name__
-            raise ConfigError(f"backbone {self.name!r} takes series [B, T, {self.channels}], got {got}; leave "
-                              "backbone.channels to the data (null)")
+            raise ConfigError(
+                f"backbone {self.name!r} takes series [B, T, {self.channels}], got {got}; leave "
+                "backbone.channels to the data (null)"
+            )
         if self.length is not None and view.shape[1] != self.length:
-            raise ConfigError(f"backbone {self.name!r} takes series of {self.length} steps, got {view.shape[1]}; "
-                              "backbone.pool=mean or max takes any length")
+            raise ConfigError(
+                f"backbone {self.name!r} takes series of {self.length} steps, got {view.shape[1]}; "
+                "backbone.pool=mean or max takes any length"
+            )
 
     def forward_steps(self, view: Tensor, keep: Tensor | None = None) -> Tensor:
         """``[B, T, F]``: features of each step.

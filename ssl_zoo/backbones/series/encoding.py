@@ -17,7 +17,7 @@ Encoder = Callable[[Tensor], Tensor]  # [B, T, C] -> [B, T, F]
 def pooled(steps: Tensor, window: int) -> Tensor:
     """The largest feature of the ``window`` steps around each: ``[B, T, F]`` -> same."""
     out = F.max_pool1d(steps.transpose(1, 2), window, 1, window // 2).transpose(1, 2)
-    return out[:, : steps.shape[1]]   # an even window gives a step too many
+    return out[:, : steps.shape[1]]  # an even window gives a step too many
 
 
 def multiscale(steps: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def sliding(
     total, behind = series.shape[1], 0 if causal else padding
     pieces = -(-total // length)
     around = F.pad(series, (0, 0, padding, pieces * length - total + behind), value=torch.nan)
-    windows = around.unfold(1, padding + length + behind, length).movedim(3, 2)   # [B, P, S, C], a view
+    windows = around.unfold(1, padding + length + behind, length).movedim(3, 2)  # [B, P, S, C], a view
     found = []
     for row in windows:
         parts = [encoder(part)[:, padding : padding + length] for part in row.split(batch)]

@@ -21,7 +21,7 @@ class SameConv(nn.Module):
         super().__init__()
         seen = (kernel - 1) * dilation + 1
         self.conv = nn.Conv1d(channels, out, kernel, padding=seen // 2, dilation=dilation)
-        self.surplus = 1 - seen % 2   # an even reach gives a step too many
+        self.surplus = 1 - seen % 2  # an even reach gives a step too many
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv(x)
@@ -69,8 +69,8 @@ class TSEncoder(nn.Module):
         self.repr_dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        there = ~x.isnan().any(2)                                            # [B, T]
-        h = self.input_fc(x.masked_fill(~there[..., None], 0.0))             # [B, T, W]
+        there = ~x.isnan().any(2)  # [B, T]
+        h = self.input_fc(x.masked_fill(~there[..., None], 0.0))  # [B, T, W]
         seen = there if keep is None else there & keep
         h = h.masked_fill(~seen[..., None], 0.0)
         return self.repr_dropout(self.feature_extractor(h.transpose(1, 2))).transpose(1, 2)

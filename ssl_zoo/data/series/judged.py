@@ -33,8 +33,10 @@ def _parts(judged: Judged, data: str) -> tuple[SeriesBackbone, LongSeries]:
     if not isinstance(source, LongSeries):
         raise ConfigError(f"protocol={judged.name} judges one long series; take data={data}")
     if not isinstance(backbone, SeriesBackbone) or not backbone.has_steps:
-        raise ConfigError(f"protocol={judged.name} needs features of each step, and {backbone.name} has none; "
-                          "backbone=ts2vec_encoder has them")
+        raise ConfigError(
+            f"protocol={judged.name} needs features of each step, and {backbone.name} has none; "
+            "backbone=ts2vec_encoder has them"
+        )
     return backbone, source
 
 
@@ -64,8 +66,10 @@ def evaluate_forecasting(
     backbone, source = _parts(judged, "forecast")
     for horizon in horizons:
         if horizon >= min(source.parts[0] - padding, *source.parts[1:]):
-            raise ConfigError(f"protocol.horizons: {horizon} steps are no part of the {source.parts[0] - padding} of "
-                              f"training, {source.parts[1]} of validation and {source.parts[2]} of test")
+            raise ConfigError(
+                f"protocol.horizons: {horizon} steps are no part of the {source.parts[0] - padding} of "
+                f"training, {source.parts[1]} of validation and {source.parts[2]} of test"
+            )
     features = _encoded(judged, backbone, source.whole, padding).double().numpy()
     found: dict[str, Any] = {"alpha": {}}
     for horizon in horizons:
@@ -94,7 +98,7 @@ def samples_of(
     found = []
     for number, (last, length) in enumerate(zip(np.cumsum(parts), parts, strict=True)):
         rows = np.arange(last - length + (drop if number == 0 else 0), last - horizon)
-        after = values[rows[:, None] + np.arange(1, horizon + 1)]            # [n, horizon, C]
+        after = values[rows[:, None] + np.arange(1, horizon + 1)]  # [n, horizon, C]
         found.append((features[rows], after.reshape(len(rows), -1)))
     return found
 
@@ -115,7 +119,7 @@ def ridge(x: np.ndarray, y: np.ndarray, val_x: np.ndarray, val_y: np.ndarray) ->
 
 
 def _errors(model: Ridge, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return model.predict(x).reshape(y.shape) - y   # of one target it makes [n]
+    return model.predict(x).reshape(y.shape) - y  # of one target it makes [n]
 
 
 def _fewer(x: np.ndarray, y: np.ndarray, draw: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +144,7 @@ def evaluate_anomalies(
     if source.anomalous is None:
         raise ConfigError(f"protocol={judged.name} needs to know which steps are anomalous; take data=anomaly")
     seen, hidden = (_encoded(judged, backbone, source.whole, padding, hide) for hide in (False, True))
-    change = (seen - hidden).abs().sum(1).double().numpy()                   # [T]
+    change = (seen - hidden).abs().sum(1).double().numpy()  # [T]
     found = detected(change, source.parts[0], window, deviations, delay)
     truth = source.anomalous[source.parts[0] :].numpy()
     return {**scores(found, truth, delay), "samples": dict(zip(("train", "val", "test"), source.parts, strict=True))}
@@ -153,7 +157,7 @@ def detected(change: np.ndarray, train: int, window: int, deviations: float, del
     """
     sums = np.cumsum(np.concatenate([[0.0], change]))
     mean = np.full(len(change), np.nan)
-    mean[window:] = (sums[window:-1] - sums[: -window - 1]) / window         # of the steps before
+    mean[window:] = (sums[window:-1] - sums[: -window - 1]) / window  # of the steps before
     raised = (change - mean) / mean
     known = raised[window + 1 : train]
     told = raised[train:] > known.mean() + deviations * known.std()

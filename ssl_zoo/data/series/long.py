@@ -157,8 +157,10 @@ def _times(word: str, where: str) -> list[float]:
     try:
         date = datetime.fromisoformat(word.replace("/", "-"))
     except ValueError:
-        raise ConfigError(f"{where}: {word!r} is no date, wanted 2016-07-01 00:00:00; or data.source.covariates=false "
-                          "and a first column of numbers") from None
+        raise ConfigError(
+            f"{where}: {word!r} is no date, wanted 2016-07-01 00:00:00; or data.source.covariates=false "
+            "and a first column of numbers"
+        ) from None
     times = date.timetuple()
     return [float(x) for x in (date.minute, date.hour, times.tm_wday, date.day, times.tm_yday, date.month,
                                date.isocalendar()[1])]  # fmt: skip
@@ -171,7 +173,7 @@ def _steps(parts: Sequence[float], total: int) -> tuple[int, int, int]:
             f"data.source.parts={list(parts)}: wanted three shares of at most 1 together, or three numbers of steps"
         )
     scale = 1 if min(parts) >= 1 else total
-    ends = [int(round(scale * sum(parts[: i + 1]), 6)) for i in range(3)]   # not 0.6 + 0.2 = 0.7999
+    ends = [int(round(scale * sum(parts[: i + 1]), 6)) for i in range(3)]  # not 0.6 + 0.2 = 0.7999
     found = ends[0], ends[1] - ends[0], ends[2] - ends[1]
     if min(found) < 2 or ends[2] > total:
         told = " + ".join(map(str, found))

@@ -74,8 +74,8 @@ class Series:
 
     def baseline(self, view: Tensor) -> Tensor:
         """Of each channel mean, deviation, extremes, mean step and share of numbers that are there: ``[B, 6 C]``."""
-        there = ~view.isnan()                                               # [B, T, C]
-        count = there.sum(1).clamp(min=1)                                   # [B, C]
+        there = ~view.isnan()  # [B, T, C]
+        count = there.sum(1).clamp(min=1)  # [B, C]
         filled = view.nan_to_num(0.0)
         mean = filled.sum(1) / count
         deviation = (((filled - mean[:, None]) * there).square().sum(1) / count).sqrt()

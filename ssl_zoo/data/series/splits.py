@@ -30,8 +30,9 @@ def numbered(labels: list[str], classes: list[str], where: str) -> Tensor:
     position = {name: i for i, name in enumerate(classes)}
     for i, label in enumerate(labels, 1):
         if label not in position:
-            raise ConfigError(f"{where}: series {i} has the label {label!r}, which no training series has: "
-                              f"{nearest(label, classes)}")
+            raise ConfigError(
+                f"{where}: series {i} has the label {label!r}, which no training series has: {nearest(label, classes)}"
+            )
     return torch.tensor([position[label] for label in labels])
 
 
@@ -63,5 +64,7 @@ def source_splits(train: Labelled, val: Labelled | None, normalize: str, why: st
 
 def _check_alike(train: Labelled, val: Labelled | None, where: str) -> None:
     if val is not None and val.series[0].shape[1] != train.series[0].shape[1]:
-        raise ConfigError(f"{where}: series of {val.series[0].shape[1]} channels, and the training series have "
-                          f"{train.series[0].shape[1]}")
+        raise ConfigError(
+            f"{where}: series of {val.series[0].shape[1]} channels, and the training series have "
+            f"{train.series[0].shape[1]}"
+        )

@@ -53,6 +53,6 @@ def synthetic_series(
 def _waves(labels: Tensor, length: int, channels: int, generator: torch.Generator) -> Tensor:
     """``[N, length, channels]``."""
     phase = torch.rand(len(labels), 1, 1, generator=generator)
-    turns = 1.0 + labels[:, None, None] + 0.5 * torch.arange(channels)   # of the whole series
+    turns = 1.0 + labels[:, None, None] + 0.5 * torch.arange(channels)  # of the whole series
     step = torch.arange(length)[:, None] / length
     return torch.sin(2 * math.pi * (turns * step + phase))

@@ -36,5 +36,5 @@ def kept_steps(kind: Kind, steps: int, draw: Draw) -> Tensor | None:
 
 def without_runs(starts: Tensor, length: int, steps: int) -> Tensor:
     """``[B, T]``: all steps but the ``length`` from each of ``starts`` ``[B, n]``, which may overlap."""
-    since = torch.arange(steps, device=starts.device) - starts[..., None]    # [B, n, T]
+    since = torch.arange(steps, device=starts.device) - starts[..., None]  # [B, n, T]
     return ~((since >= 0) & (since < length)).any(1)

@@ -91,7 +91,6 @@ def check_fit(case: Any, arrays: Values) -> None:
     info = DataInfo(h["N"], None, h["N"], {"length": h["T"], "channels": h["input_dims"]})
     method = TS2Vec(backbone, recipe(torch.optim.AdamW, **values), info, h["alpha"], unit)
     method.bind(h["N"], fused=False)
-    assert str(h["draws_per_iteration"]).startswith("crop_l in [2^(unit+1), T], crop_left in [0, T-crop_l]")
     losses = []
     for t in range(len(arrays["loss"])):
         method.progress = Progress(t, len(arrays["loss"]), 1)
@@ -114,8 +113,11 @@ def check_encode(case: Any, arrays: Values) -> None:
     """With the mean of the weights that the training ended with."""
     h = case["hyperparameters"]
     (prefix,) = {name.partition("averaged.")[0] for name in arrays.beside if "/averaged." in name}  # type: ignore[attr-defined]
-    weights = {name.removeprefix(f"{prefix}averaged."): array for name, array in arrays.beside.items()  # type: ignore[attr-defined]
-               if name.startswith(f"{prefix}averaged.")}
+    weights = {
+        name.removeprefix(f"{prefix}averaged."): array
+        for name, array in arrays.beside.items()  # type: ignore[attr-defined]
+        if name.startswith(f"{prefix}averaged.")
+    }
     backbone = encoder_of(weights).eval()
     x = torch.tensor(arrays["x"])
     steps = backbone.forward_steps(x)
@@ -124,9 +126,9 @@ def check_encode(case: Any, arrays: Values) -> None:
     for name in plain(arrays, "window"):
         close(pooled(steps, int(name.removeprefix("window"))), arrays[name], name)
     close(multiscale(steps), arrays["multiscale"], "windows of several sizes")
-    length, padding = h["sliding_length"], h["sliding_padding"]
+    length, padding, batch = h["sliding_length"], h["sliding_padding"], h["batch_size"]
     for name, causal in (("sliding", False), ("sliding_causal", True)):
-        close(sliding(backbone.forward_steps, x, length, padding, causal), arrays[name], name)
+        close(sliding(backbone.forward_steps, x, length, padding, causal, batch), arrays[name], name)
     whole = sliding(backbone.forward_steps, x, length, padding, causal=True).amax(1)
     close(whole[..., None], arrays["sliding_full_series"], "largest of the pieces")
 

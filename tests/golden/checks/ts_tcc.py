@@ -58,7 +58,7 @@ def check_loss(case: Any, arrays: Values) -> None:
 
 def check_augmentations(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
-    x, noise = (torch.tensor(arrays[name]).transpose(1, 2) for name in ("x", "noise"))      # [N, T, C]
+    x, noise = (torch.tensor(arrays[name]).transpose(1, 2) for name in ("x", "noise"))  # [N, T, C]
     # What was drawn is the factor and the noise themselves; ours are drawn at mean 0 and deviation 1.
     factor = (torch.tensor(arrays["factor"])[..., None] - 2.0) / h["scale_sigma"]
     weak = Scale(h["scale_sigma"], mean=2.0, each="step")(x, RecordedDraw({"factor": factor}))
@@ -70,7 +70,7 @@ def check_augmentations(case: Any, arrays: Values) -> None:
     points, order = (torch.tensor(arrays[name])[:, : int(number.max())] for name in ("split_points", "segment_order"))
     cuts = points.masked_fill(points < 0, x.shape[1])
     cuts = cuts[:, : max(int(number.max()) - 1, 1)]
-    rest = torch.arange(order.shape[1]).expand_as(order)      # the pieces that there are not, behind the others
+    rest = torch.arange(order.shape[1]).expand_as(order)  # the pieces that there are not, behind the others
     order = torch.where(order < 0, rest, order)
     got = permuted(x, cuts, order[:, : cuts.shape[1] + 1], first_channel=True)
     close(got.transpose(1, 2), arrays["permuted"], "pieces in another order")
@@ -87,6 +87,4 @@ def check_encoder(case: Any, arrays: Values) -> None:
     assert backbone.sequence(length) == tuple(made.shape[1:])
 
 
-CHECKS = {
-    "ts-tcc": {"loss*": check_loss, "augmentations*": check_augmentations, "encoder_shape*": check_encoder}
-}
+CHECKS = {"ts-tcc": {"loss*": check_loss, "augmentations*": check_augmentations, "encoder_shape*": check_encoder}}
