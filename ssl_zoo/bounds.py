@@ -19,7 +19,7 @@ from ssl_zoo.sides import WORDS, is_side
 MOST = 1 << 53  # of any whole number: what a double holds
 # Largest values of settings that decide how much memory or how many processes an evaluation takes.
 LIMITS = {
-    "image_size": 4096, "size": 4096, "channels": 1024, "in_channels": 1024, "batch_size": 1 << 20, "workers": 1024,
+    "image_size": 4096, "size": 4096, "channels": 4096, "in_channels": 1024, "batch_size": 1 << 20, "workers": 1024,
     "devices": 4096, "num_nodes": 1 << 16, "accumulate": 1 << 20,
 }  # fmt: skip
 FACTS = 1 << 16  # values of a fact: the columns of a table, the words of a vocabulary

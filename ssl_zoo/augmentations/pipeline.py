@@ -124,6 +124,7 @@ class ViewPipeline(nn.Module):
     operations: type[Operations] = Operations
     cuts = False   # whether there is something that workers do to each sample for each view: :meth:`crop`
     changes: Sequence[str] = ()   # what was made of the views that were asked for, a line each
+    once = False   # whether a sample has the same views in every epoch
 
     def __init__(self, views: Sequence[Any], facts: Mapping[str, Any] | None = None,
                  collate: Callable[[Sequence[Any]], Any] = concat):
@@ -166,6 +167,16 @@ class ViewPipeline(nn.Module):
         with torch.autocast(draw.device.type, enabled=False):
             views = [self.ending(view(x, draw)) for view, x in zip(self.views, batches, strict=True)]
         return views, dict(draw.reports)
+
+    def drawn_at(self, epoch: int, slot: Tensor, index: Tensor) -> tuple[int, Tensor]:
+        """The epoch and the slots ``[B]`` of the draws: those of the order, or of the samples themselves.
+
+        Args:
+            epoch: Counted from 0.
+            slot: ``[B]`` places in the epoch's order.
+            index: ``[B]`` positions in the training set.
+        """
+        return (0, index) if self.once else (epoch, slot)
 
     def hint(self, draw: Draw) -> Any:
         """What :meth:`Source.load` may be told for the sample of ``draw`` (one slot); None: nothing."""

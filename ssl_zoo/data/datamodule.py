@@ -361,7 +361,8 @@ class DataModule(pl.LightningDataModule):
         extra: dict[str, Tensor] = {}
         if not batch.finished:
             self.views.to(device)
-            views, extra = self.captured(views, stream_key(self.seed, STREAM, batch.epoch), rng.slot)
+            epoch, slot = self.views.drawn_at(batch.epoch, rng.slot, batch.index)
+            views, extra = self.captured(views, stream_key(self.seed, STREAM, epoch), slot)
         if self._pseudo is not None:
             self._pseudo = self._pseudo.to(device)
             extra["pseudo"] = self._pseudo[batch.index]

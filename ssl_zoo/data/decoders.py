@@ -36,7 +36,8 @@ class TrainTask(Dataset):
 
     def __getitem__(self, request: Request) -> dict[str, Any]:
         slots = torch.arange(request.slot, request.slot + len(request.index))
-        draws = Rows(Draw(stream_key(self.seed, STREAM, request.epoch), slots))
+        epoch, slots = self.views.drawn_at(request.epoch, slots, torch.tensor(request.index))
+        draws = Rows(Draw(stream_key(self.seed, STREAM, epoch), slots))
         made, index, damaged, reports = self._stack(len(request.index)), [], [], []
         for row, wanted in enumerate(request.index):
             draw = draws.row(row)

@@ -18,7 +18,12 @@ RESULTS = ("output", "grad", "state", "state_after")  # roles of what the author
 
 
 class Arrays(Remembered[np.ndarray]):
-    """The arrays of a case by name; remembers which were read."""
+    """The arrays of a case by name; remembers which were read.
+
+    ``beside`` are all arrays of the file by their full names, for a case that says to take some from another one.
+    """
+
+    beside: Mapping[str, np.ndarray] = {}
 
     def sizes(self) -> set[int]:
         """Dimensions of the arrays that were read."""
@@ -41,13 +46,15 @@ class Case:
         with np.load(self.file.with_suffix(".npz"), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if isinstance(document.get("cases"), dict):
-            prefix = self.name + "/"
+            prefix, beside = self.name + "/", arrays
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             entry = document["cases"][self.name]
             described = entry["arrays"]
             assert described.keys() == arrays.keys(), f"{self}: the json and the npz name different arrays"
             results = {name for name, array in described.items() if array["role"] in RESULTS}
-            return entry, Arrays(arrays), results
+            found = Arrays(arrays)
+            found.beside = beside
+            return entry, found, results
         parts = {name: name.split("/") for name in arrays}
         results = {n for n, part in parts.items() if part[0] in ("f64", "f32") and part[1] == self.name}
         if not results:  # no steps: the roles say what is a result

@@ -1,0 +1,1 @@
+"""Views of time series, and the operations that make them."""

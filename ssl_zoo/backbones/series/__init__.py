@@ -1,0 +1,1 @@
+"""Networks for time series."""

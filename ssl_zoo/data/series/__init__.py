@@ -1,0 +1,1 @@
+"""Time series: one or several numbers at each step."""
