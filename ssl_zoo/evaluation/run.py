@@ -210,12 +210,16 @@ def _features(
     source: runs.Checkpoint,
     device: torch.device,
 ) -> list[Features]:
-    """Of the training and of the validation set."""
+    """Of the training and of the validation set; no rows of a validation set that there is not."""
     folder = source.folder / "evaluation" / "features" if cfg.cache else None
     read = method if cfg.layers == 1 else LastLayers(method.encoder, cfg.layers)
     more = {key: str(cfg[key]) for key, usual in USUAL.items() if cfg[key] != usual}
-    found = []
-    for split, loader in zip(("train", "val"), loaders(datamodule), strict=True):
+    found: list[Features] = []
+    validated = cfg.protocol.get("validation") != "optional"
+    for split, loader in zip(("train", "val"), loaders(datamodule, validated=validated), strict=True):
+        if loader is None:
+            found.append(Features(*(rows[:0] for rows in found[0])))
+            continue
         facts = _facts(digest, split, target, device) | more
         key = fingerprint(loader, **facts) if folder and distributed.is_main() else ""
         key = distributed.broadcast_object(key)  # of its first samples
@@ -225,7 +229,7 @@ def _features(
 
 def _judged(cfg: DictConfig, train: Features, test: Features, datamodule: Any) -> dict[str, Any]:
     """The numbers of a protocol on frozen features, how many samples they are of, and how wide these are."""
-    if not bool((test.labels >= 0).any()):
+    if cfg.protocol.get("validation") != "optional" and not bool((test.labels >= 0).any()):
         raise ConfigError(
             "evaluation needs labels and no validation sample has one; data.val_fraction=0.1 holds labelled training "
             "samples out instead"
@@ -250,7 +254,7 @@ def _protocol(node: DictConfig) -> Any:
 
 
 def _settings(node: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in _plain(node).items() if key not in ("name", "reads")}
+    return {key: value for key, value in _plain(node).items() if key not in ("name", "reads", "validation")}
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:
