@@ -16,5 +16,11 @@ def by_network(backbone: Any, vit: Any, resnet: Any) -> Any:
     return resnet if "resnet" in said else vit
 
 
+def by_method(method: str, usual: str, *own: str) -> str:
+    """The choice of data for any method, or that of the method's name: ``${by_method:${method},graph,graphcl}``."""
+    return method if method in own else usual
+
+
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
+OmegaConf.register_new_resolver("by_method", by_method, replace=True)
 OmegaConf.register_new_resolver("by_network", by_network, replace=True)
