@@ -1,5 +1,6 @@
 """The configuration groups, as a package that Hydra reads (``pkg://ssl_zoo.conf``)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -10,15 +11,19 @@ def by_scale(scale: str, small: str, large: str) -> str:
     return {"small": small, "large": large}[scale]
 
 
+def by_method(method: str, default: str, own: Mapping[str, str]) -> str:
+    """The choice for a method: ``${by_method:${method},table,{scarf: scarf}}``.
+
+    Data choose the views and the network of their own kind by it; a method that ``own`` does not name takes the
+    default.
+    """
+    return own.get(method, default)
+
+
 def by_network(backbone: Any, vit: Any, resnet: Any) -> Any:
     """The value for a ResNet, by name, or for any other network: ``${by_network:${backbone},0.05,5.0e-4}``."""
     said = f"{backbone['_target_']} {OmegaConf.select(backbone, 'name')}"
     return resnet if "resnet" in said else vit
-
-
-def by_method(method: str, usual: str, *own: str) -> str:
-    """The choice of data for any method, or that of the method's name: ``${by_method:${method},graph,graphcl}``."""
-    return method if method in own else usual
 
 
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
