@@ -54,15 +54,18 @@ def saved_graphs(
     return Splits(sources[0], sources[1] if other else None)
 
 
-def _geometric() -> Any:
+def _classes() -> list[Any]:
+    """``Data``, and what else its files name: a file that names anything more is not opened."""
     try:
         from torch_geometric.data import Data
+        from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+        from torch_geometric.data.storage import GlobalStorage
     except ImportError:
         raise ConfigError(
             "data=graphs reads files of the package torch_geometric: pip install 'ssl_zoo[graph]'; sets of the TU "
             "collection (data=tu) need nothing"
         ) from None
-    return Data
+    return [Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]
 
 
 class _Reader:
@@ -70,7 +73,7 @@ class _Reader:
 
     def __init__(self, place: Path, features: str, highest: int | None, edgeless: str) -> None:
         self.features = features
-        self.kind = _geometric()
+        self.known = _classes()
         self.names: list[str] = []
         self.graphs: list[Graphs] = []
         self.labels: list[int | None] = []
@@ -86,7 +89,8 @@ class _Reader:
     def _items(self, file: Path) -> Iterator[tuple[str, Any]]:
         """Names and graphs of a file, or the reason for which there are none."""
         try:
-            held = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(self.known):
+                held = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a torn pickle raises
             yield str(file), f"cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
             return
@@ -113,7 +117,7 @@ class _Reader:
             )
 
     def _problem(self, item: Any, edgeless: str) -> str | None:
-        if not isinstance(item, self.kind):
+        if not isinstance(item, self.known[0]):
             return f"it holds a {type(item).__name__}, wanted torch_geometric.data.Data or a list of them"
         nodes, edges = item.num_nodes or 0, item.edge_index
         if not nodes:
