@@ -106,6 +106,6 @@ def test_a_domain_brings_half_of_a_group() -> None:
 def test_hidden_patches_are_of_no_group(name: str) -> None:
     head = "method.projector.norm=batch"
     assert all(norm.group is None for norm in tiny_method(name, [head]).modules() if isinstance(norm, BatchNorm))
-    message = r"group=4: projector.mlp.1 normalises rows whose number .* \(hidden patches\).* batch_norm.group=null"
+    message = r"group=4: projector.mlp.1 normalises rows whose .*\(hidden patches, nodes\).* batch_norm.group=null"
     with pytest.raises(ConfigError, match=message):
         tiny_method(name, [head, "batch_norm.group=4"])

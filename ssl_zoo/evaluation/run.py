@@ -108,11 +108,12 @@ def _typed(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_name(data: DictConfig) -> str:
-    """What to call a data set in tables and file names: its source, and its folder where that says more."""
+    """What to call a data set in tables and file names: its source, its name there, and its folder."""
     source = str(OmegaConf.select(data, "source._target_", default="data")).rpartition(".")[2]
+    name = str(OmegaConf.select(data, "source.name", default=""))
     roots = data.root if OmegaConf.is_list(data.get("root")) else [data.get("root") or ""]
     folders = [Path(str(root)).name.lower() for root in roots]
-    return "-".join(dict.fromkeys(part for part in (source.lower(), *folders) if part))
+    return "-".join(dict.fromkeys(part for part in (source.lower(), name.lower(), *folders) if part))
 
 
 def pick_device(device: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Contrast of the nodes of graphs with the graphs."""
+"""Contrast of graphs with each other, and of their nodes with them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.losses.chunked import log_sum_exp
+from ssl_zoo.losses.offsets import check_inside
 from ssl_zoo.losses.precision import full_precision
 
 LOG2 = math.log(2.0)
@@ -57,3 +59,32 @@ def _hard(negative: Tensor, beta: float, positive_share: float) -> Tensor:
     largest = torch.maximum(negative.max(), negative.min().abs())
     weights = torch.softmax(-2 * beta * negative / largest, dim=1) * negative.shape[1]
     return weights * F.softplus(negative) / (1 - positive_share) - LOG2
+
+
+@full_precision
+def one_way(a: Tensor, keys: Tensor, offset: int, temperature: float, chunk: int | None = None) -> Tensor:
+    """GraphCL's loss: each row of one view against all rows of the other, without the positive in the denominator.
+
+    ``loss_cal`` of unsupervised_TU/gsimclr.py in Shen-Lab/GraphCL@b4d7501. Eq. 3 of https://arxiv.org/abs/2010.13902
+    has the same sum over the other graphs.
+
+    Args:
+        a: ``[B, D]`` unit rows of this process, of the first view.
+        keys: ``[N, D]`` unit rows of all processes, of the second view, with gradient; ``keys[offset + i]`` is the
+            positive of ``a[i]``.
+        offset: Index of the first local row among the keys: ``rank * B``.
+        temperature: > 0; 0.2 for the TU sets, 0.1 for molecules and proteins to transfer from, 0.5 with few labels.
+        chunk: As in :func:`ssl_zoo.losses.chunked.log_sum_exp`.
+
+    Returns:
+        Mean over the ``B`` rows, in nats; may be negative.
+
+    Raises:
+        ValueError: If the local rows do not lie inside the keys, or there is no other row to contrast with.
+    """
+    check_inside("one_way", offset, len(a), len(keys), "keys")
+    if len(keys) < 2:
+        raise ValueError(f"one_way: a batch of {len(keys)} graph(s) has no negatives; wanted two or more")
+    own = torch.arange(offset, offset + len(a), device=a.device)[:, None]           # [B, 1]
+    others = log_sum_exp(a, keys, temperature, own, chunk)                          # [B]
+    return (others - (a * keys[offset : offset + len(a)]).sum(1) / temperature).mean()

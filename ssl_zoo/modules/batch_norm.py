@@ -256,7 +256,7 @@ def sees(module: M, every: int | None) -> M:
 
     Args:
         every: One in so many samples of a batch, by turns (a domain of two); None: rows whose number depends on the
-            data (hidden patches), which no groups of samples divide.
+            data (hidden patches, nodes), which no groups of samples divide.
     """
     for norm in convert(module).modules():
         if isinstance(norm, BatchNorm):
@@ -286,8 +286,8 @@ def _seen(name: str, group: int, every: int | None) -> int:
     """How many of a group's samples come to a layer."""
     if every is None:
         raise ConfigError(
-            f"batch_norm.group={group}: {name} normalises rows whose number depends on the data (hidden patches), "
-            "which groups of samples do not divide; set batch_norm.group=null, or take a head without batch norm"
+            f"batch_norm.group={group}: {name} normalises rows whose number depends on the data (hidden patches, nodes)"
+            ", which groups of samples do not divide; set batch_norm.group=null, or take layers without batch norm"
         )
     if every > 1 and (group % every or group < 2 * every):
         raise ConfigError(

@@ -1,0 +1,1 @@
+"""Operations on batches of graphs, one random draw for each graph."""
