@@ -1,5 +1,6 @@
 """The configuration groups, as a package that Hydra reads (``pkg://ssl_zoo.conf``)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -10,6 +11,15 @@ def by_scale(scale: str, small: str, large: str) -> str:
     return {"small": small, "large": large}[scale]
 
 
+def by_method(method: str, default: str, own: Mapping[str, str]) -> str:
+    """The choice for a method: ``${by_method:${method},table,{scarf: scarf}}``.
+
+    Data choose the views and the network of their own kind by it; a method that ``own`` does not name takes the
+    default.
+    """
+    return own.get(method, default)
+
+
 def by_network(backbone: Any, vit: Any, resnet: Any) -> Any:
     """The value for a ResNet, by name, or for any other network: ``${by_network:${backbone},0.05,5.0e-4}``."""
     said = f"{backbone['_target_']} {OmegaConf.select(backbone, 'name')}"
@@ -17,4 +27,5 @@ def by_network(backbone: Any, vit: Any, resnet: Any) -> Any:
 
 
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
+OmegaConf.register_new_resolver("by_method", by_method, replace=True)
 OmegaConf.register_new_resolver("by_network", by_network, replace=True)
