@@ -63,14 +63,17 @@ def check_signatures(cfg: DictConfig, resolved: dict[str, Any] | None = None) ->
 
 def _view_problems(config: dict[str, Any]) -> list[str]:
     views = config["augmentation"]["views"]
-    data = locate(config["data"]["_target_"])
+    data, method = (locate(config[part]["_target_"]) for part in ("data", "method"))
     try:
-        found = data.augmentation_class(config["augmentation"]).problems(views, config["augmentation"]["eval"])
+        augmentation = data.augmentation_class(config["augmentation"])
+        found = augmentation.problems(views, config["augmentation"]["eval"])
     except ConfigError as error:
-        found = [str(error)]
+        return [str(error)]
     if found:
         return found
-    method = locate(config["method"]["_target_"])
+    if method.modality not in (None, augmentation.modality):
+        return [f"{method.__name__} is for samples of the kind {method.modality!r}, and those of the data are of the "
+                f"kind {augmentation.modality!r}; data=synthetic_{method.modality} are some to try it with"]
     problem = views_problem(method, views) or method.view_problem(config["method"], views)
     return [problem] if problem else []
 

@@ -20,9 +20,32 @@ from ssl_zoo.data.image.source import image_info
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.schedules import Progress
+from ssl_zoo.signatures import locate
 
 CONF = Path(__file__).parent.parent / "conf"
-METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+ALL_METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+
+
+def of_images(group: str) -> list[str]:
+    """The backbones or augmentations that are not for samples of another kind."""
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / group).glob("*.yaml"))}
+    wanted = "ssl_zoo.backbones.image." if group == "backbone" else "ssl_zoo.augmentations.image."
+    return [name for name, file in files.items() if file.get("_target_", wanted).startswith(wanted)]
+
+
+def method_file(name: str) -> dict[str, Any]:
+    """The method's own YAML, not composed: for what a test is collected by, which must not take seconds."""
+    return yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())["method"]
+
+
+def modality(name: str) -> str | None:
+    """The only kind of samples that a method is for; a file that names no class builds on another method's."""
+    file = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
+    target = file["method"].get("_target_")
+    return locate(target).modality if target else modality(file["defaults"][0])
+
+
+METHODS = [name for name in ALL_METHODS if modality(name) is None]  # tried with images
 # Of each kind of state one: a queue, a teacher, prototypes, banks of an epoch, masks, decorrelation, pairs of a batch.
 ONE_OF_EACH = ("barlow_twins", "byol", "deepcluster_v2", "dino", "ibot", "instdisc", "mae", "moco_v2", "simclr", "swav")
 
@@ -30,15 +53,12 @@ ONE_OF_EACH = ("barlow_twins", "byol", "deepcluster_v2", "dino", "ibot", "instdi
 def quickly(names: Sequence[str], fast: Sequence[str] = ONE_OF_EACH) -> list[Any]:
     """All ``names`` as parameters of a test; those that are not ``fast`` are slow ones."""
     return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 SIZE, ROWS, CLASSES = 16, 8, 4
 TINY = ["data=synthetic", f"data.image_size={SIZE}", f"data.batch_size={ROWS}", "report=false"]
 TINY_RESNET = ["backbone.width=8", "backbone.zero_init_residual=false"]
 TINY_VIT = ["backbone.embed_dim=16", "backbone.depth=2", "backbone.num_heads=2"]
-
-
-def method_file(name: str) -> dict[str, Any]:
-    """The method's own YAML, not composed: for what a test is collected by, which must not take seconds."""
-    return yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())["method"]
 
 
 def tiny_config(name: str, extra: Sequence[str] = (), tiny: bool = True) -> DictConfig:

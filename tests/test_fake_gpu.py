@@ -39,10 +39,10 @@ from ssl_zoo.callbacks.checkpoint import RunCheckpoint
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.device import to_device
 from tests.callbacks.tiny import fake_trainer
-from tests.helpers import CLASSES, CONF, METHODS, ROWS, quickly, tiny_batch, tiny_method, view_sizes
+from tests.helpers import CLASSES, METHODS, ROWS, of_images, quickly, tiny_batch, tiny_method, view_sizes
 
 GPU = torch.device("cuda", 0)
-PIPELINES = sorted(path.stem for path in (CONF / "augmentation").glob("*.yaml"))
+PIPELINES = of_images("augmentation")
 
 
 @pytest.fixture(autouse=True)

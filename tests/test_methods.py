@@ -15,12 +15,12 @@ from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.signatures import INJECTED, locate
-from tests.helpers import CONF, METHODS, quickly, tiny_batch, tiny_method, train_step, view_sizes
+from tests.helpers import METHODS, of_images, quickly, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 
 EXACT = torch.float64
 EPS = 1e-4
-BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
+BACKBONES = of_images("backbone")
 
 
 def run_steps(name: str, steps: int = 3) -> dict[str, Any]:

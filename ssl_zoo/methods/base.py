@@ -46,6 +46,7 @@ class Method(Float32State, pl.LightningModule):
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
+    modality: str | None = None  # the only kind of samples that it is for, as Augmentation.modality says it; None: any
     tensor_views: bool = False  # mixes, shuffles or cuts views, which must be single tensors for it
     begins: tuple[str, ...] = ()  # settings that say from which epoch on a part of the method works
     unsplittable: str | None = None  # why FSDP cannot hold its parameters in pieces, in words; None: it can

@@ -18,10 +18,10 @@ from ssl_zoo.backbones.image.resnet import ResNet
 from ssl_zoo.backbones.image.selective import resnet_sk
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.signatures import locate, problems
-from tests.helpers import quickly
+from tests.helpers import of_images, quickly
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
-FILES = sorted(path.stem for path in CONF.glob("*.yaml"))
+FILES = of_images("backbone")
 SMALL = {"image_size": 32, "stem": "small"}
 # factory, features, parameters (SimCLR's 2x: Table 1 of SimCLR v2 says 94 M), smallest side with the small stem
 NAMED = [

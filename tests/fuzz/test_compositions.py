@@ -22,7 +22,6 @@ from ssl_zoo.data.image.stream import write_splits
 from ssl_zoo.errors import ConfigError
 from tests import helpers
 
-CONF = helpers.CONF
 NAMED = {
     "timm": (
         "resnet18", "vit_tiny_patch16_224", "convnext_atto", "mobilenetv3_small_050", "test_vit",
@@ -52,7 +51,7 @@ HEAVY = (
 
 
 def names(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return helpers.of_images(group)
 
 
 def places(folder: Path) -> dict[str, list[str]]:
