@@ -168,6 +168,16 @@ class Backbone(nn.Module):
         """Pieces of a view in their order, and the context at each of them."""
         raise self._unsupported("frames", WITH_FRAMES)
 
+    @property
+    def frame_widths(self) -> tuple[int, int]:
+        """Widths of the context and of the pieces that :meth:`forward_frames` gives."""
+        raise self._unsupported("frames", WITH_FRAMES)
+
+    def require_frames(self, by: str) -> None:
+        """Raise the ConfigError that says who needs frames and which networks have them, if this one has none."""
+        if not self.has_frames:
+            raise ConfigError(f"{by} needs frames: {self._unsupported('frames', WITH_FRAMES)}")
+
     def forward_attention(self, view: Tensor) -> Attention:
         """Attention of the last block of a transformer, for a view ``[B, C, H, W]``."""
         raise self._unsupported("attention", WITH_TOKENS)

@@ -85,6 +85,31 @@ def future_info_nce(predictions: Sequence[Tensor], encoded: Tensor, negatives: T
 
 
 @full_precision
+def batch_time_info_nce(predictions: Tensor, targets: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+    """InfoNCE of CPC for sentences: one softmax over all later pieces of all sequences of the batch.
+
+    As ``info_nce`` of model/models.py in vgaraujov/CPC-NLP-PyTorch@a182f28, whose details a CPC author confirmed (its
+    README); a score is the product, with no temperature.
+
+    Args:
+        predictions: ``[K, B, D]`` of the K last pieces of each sequence, local ones.
+        targets: ``[K, N, D]`` of all sequences, with gradient; ``targets[k, offset + i]`` belongs to sequence i.
+        offset: Index of the first local sequence among the targets: ``rank * B``.
+
+    Returns:
+        ``[K]`` losses in nats, means over B; their sum is trained on. ``[K]`` shares of predictions whose own piece
+        scores highest.
+    """
+    steps, rows = predictions.shape[:2]
+    scores = predictions @ targets.flatten(0, 1).T                                   # [K, B, K * N]
+    own = torch.arange(rows, device=scores.device) + offset
+    label = torch.arange(steps, device=scores.device)[:, None] * targets.shape[1] + own          # [K, B]
+    losses = F.cross_entropy(scores.flatten(0, 1), label.flatten(), reduction="none").view(steps, rows)
+    hits = (scores.argmax(2) == label).to(losses.dtype)
+    return losses.mean(1), hits.mean(1)
+
+
+@full_precision
 def match_probability(predictions: Tensor, codes: Tensor) -> Tensor:
     """Whether codes are those that were predicted: ``CPCLayer`` of davidtellez/contrastive-predictive-coding@67657aa.
 

@@ -45,6 +45,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, width: int, strides: Sequence[int], norm: str) -> None:
         super().__init__()
+        self.width = width
         for i, (kernel, stride, pad) in enumerate(zip(KERNELS, strides, PADS, strict=True)):
             setattr(self, f"conv{i}", nn.Conv1d(width if i else channels, width, kernel, stride, pad))
             setattr(self, f"batchNorm{i}", NORMS[norm](width))  # the authors' name, whichever norm it is
@@ -80,6 +81,10 @@ class CPCBackbone(AudioBackbone):
     @property
     def has_frames(self) -> bool:
         return True
+
+    @property
+    def frame_widths(self) -> tuple[int, int]:
+        return self.out_features, self.net.gEncoder.width
 
     def forward_frames(self, view: Tensor) -> Frames:
         self.check(view)
