@@ -96,7 +96,9 @@ class CPC(Method):
     def _sampled(self, p: list[Tensor], z: Tensor, rng: BatchRNG, each: int) -> tuple[Tensor, Tensor]:
         pool, draw = gather(z), rng.sample("negatives")        # [N, S, D]
         rows = uniform_negatives(draw, len(pool), z.shape[1], self.negatives, p[0].shape[1], each)
-        return future_info_nce(p, z, pool.flatten(0, 1)[rows])
+        # Not by index: the gradient of index_select is cheaper on a CPU.
+        drawn = pool.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        return future_info_nce(p, z, drawn)
 
     def _batch_time(self, p: list[Tensor], z: Tensor, rng: BatchRNG, each: int) -> tuple[Tensor, Tensor]:
         last = torch.stack([x[:, -1] for x in p])              # [K, B * R, D]

@@ -112,7 +112,7 @@ def _wav(path: str) -> tuple[np.ndarray, int] | None:
         raise DamagedFile(path, _reason(error)) from None
     except Exception as error:  # a file that is cut off ends in whatever scipy does next: struct, index, memory
         raise DamagedFile(path, _reason(error)) from None
-    return _unit(values.reshape(len(values), -1).T), int(rate)
+    return _unit(values[None] if values.ndim == 1 else values.T), int(rate)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from ssl_zoo.methods.cpc import CPC
 from tests.golden.compare import close
 from tests.golden.harness import Identity, Values, fill, no_recipe, plain
 
+
 class Given(Identity):
     """A network whose frames are the recorded ones."""
 
