@@ -21,6 +21,8 @@ from ssl_zoo.errors import ConfigError, nearest
 
 SHARED = {"any", "base"}  # files of a group that its others build on (data/base.yaml): no choices of their own
 OF_THE_SCALE = "/${scale}"
+# Beginnings of settings by the file to compose: what lies below is a checkpoint's, and its names are checked with that.
+OPEN = {"evaluate": ("data.source.",)}
 
 
 def typed(word: str) -> str:
@@ -80,7 +82,11 @@ class Composer:
 
     def at_scale(self, argv: Sequence[str]) -> list[str]:
         """The same words for Hydra: a choice that has a file for each scale (``augmentation=byol``) takes the run's."""
-        return [self._at_scale(word) for word in argv]
+        return [self._at_scale(word) for word in self._opened(argv)]
+
+    def _opened(self, argv: Sequence[str]) -> list[str]:
+        """Settings of nodes that the file does not spell out, as Hydra takes them."""
+        return [f"++{word}" if word.startswith(OPEN.get(self.name, ())) else word for word in argv]
 
     def _at_scale(self, word: str) -> str:
         group, equals, value = word.partition("=")
@@ -99,6 +105,7 @@ class Composer:
 
     def load(self, argv: Sequence[str]) -> DictConfig:
         """The configuration of one job; a :class:`ConfigError` lists every wrong name at once."""
+        argv = self._opened(argv)
         parsed = list(zip(words.parse(argv), argv, strict=True))
         several = [words.sweep_problem(override, raw) for override, raw in parsed if override.is_sweep_override()]
         if several:

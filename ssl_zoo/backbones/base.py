@@ -15,6 +15,7 @@ WITH_STAGES = f"{STAGED}, other ResNets and ConvNeXts of timm and torchvision"
 WITH_MAPS = f"{STAGED}, other ResNets and ConvNeXts of torchvision, most networks of timm"
 WITH_TOKENS = "vit_mini, vit_tiny, vit_small, vit_base, other plain vision transformers of timm"
 WITH_DENSE = f"{WITH_STAGES}, {WITH_TOKENS}"
+WITH_FRAMES = "cpc_encoder"
 
 
 class Tokens(NamedTuple):
@@ -44,6 +45,14 @@ class Dense(NamedTuple):
     pooled: Tensor  # [B, F], the output of ``forward``
     patches: Tensor  # [B, h * w, F], row by row
     grid: tuple[int, int]  # rows and columns
+
+
+class Frames(NamedTuple):
+    """What a network says of a view that has an order, piece by piece, and what it remembers at each of them."""
+
+    pooled: Tensor  # [B, F], the output of ``forward``
+    encoded: Tensor  # [B, S, D], each of its piece alone
+    context: Tensor  # [B, S, C], of this piece and those before
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,10 @@ class Backbone(nn.Module):
     def has_dense(self) -> bool:
         return False
 
+    @property
+    def has_frames(self) -> bool:
+        return False
+
     def forward(self, view: Any) -> Tensor:
         """A view of B samples -> ``[B, F]``."""
         self.check(view)
@@ -150,6 +163,20 @@ class Backbone(nn.Module):
         """Raise the ConfigError that says who needs features of places and which networks have them."""
         if not self.has_dense:
             raise ConfigError(f"{by} needs features of places: {self._unsupported('dense features', WITH_DENSE)}")
+
+    def forward_frames(self, view: Any) -> Frames:
+        """Pieces of a view in their order, and the context at each of them."""
+        raise self._unsupported("frames", WITH_FRAMES)
+
+    @property
+    def frame_widths(self) -> tuple[int, int]:
+        """Widths of the context and of the pieces that :meth:`forward_frames` gives."""
+        raise self._unsupported("frames", WITH_FRAMES)
+
+    def require_frames(self, by: str) -> None:
+        """Raise the ConfigError that says who needs frames and which networks have them, if this one has none."""
+        if not self.has_frames:
+            raise ConfigError(f"{by} needs frames: {self._unsupported('frames', WITH_FRAMES)}")
 
     def forward_attention(self, view: Tensor) -> Attention:
         """Attention of the last block of a transformer, for a view ``[B, C, H, W]``."""

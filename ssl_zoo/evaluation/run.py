@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ def data_config(
 
     A ``data`` group chosen on the command line takes the place of the checkpoint's; its interpolations (augmentation,
     scale, seed) read the checkpoint's configuration, so that images are prepared as the encoder knows them. Single
-    keys (``data.root=...``) change the checkpoint's data. ``batch_size`` only sizes the batches of the evaluation.
+    keys (``data.root=...``, ``data.source.label=...``) change the checkpoint's data. ``batch_size`` only sizes the
+    batches of the evaluation.
 
     Args:
         trained: Configuration in the checkpoint.
@@ -88,8 +90,8 @@ def data_config(
                 f"the checkpoint was trained on data at {old['root']}, and nothing is fetched because a file says so: "
                 f"read it with {setting('data.root', old['root'])}"
             )
-        if given.get("root") is not None:
-            new["source"] = {**old["source"], **_typed(resolved or {})}
+        moved = {} if given.get("root") is None else _typed(resolved or {})
+        new["source"] = {**old["source"], **moved, **(given.get("source") or {})}
     if image_size is not None:
         if "image_size" not in new:
             raise ConfigError(f"image_size={image_size}: the samples of this data are no images; leave it out")
@@ -116,6 +118,13 @@ def data_name(data: DictConfig) -> str:
     return "-".join(dict.fromkeys(part for part in (source.lower(), name.lower(), *folders) if part))
 
 
+def _source_words(wanted: Any) -> str:
+    """Settings of the checkpoint's source that were typed, as a part of a file name."""
+    data = OmegaConf.to_container(wanted, resolve=False) if OmegaConf.is_config(wanted) else (wanted or {})
+    typed = {} if not isinstance(data, dict) or "_target_" in data else data.get("source") or {}
+    return "".join("-" + re.sub(r"[^\w.]+", "_", str(value)) for value in typed.values())
+
+
 def pick_device(device: str) -> torch.device:
     """``auto`` is the CUDA device if there is one."""
     if device == "auto":
@@ -140,7 +149,8 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
 
     Returns:
         What the JSON file holds, None on the other ranks; the file is ``evaluation/<protocol>.json`` in the run
-        folder, with the data's name behind the protocol's for other data than the run's.
+        folder, with the data's name behind the protocol's for other data than the run's, and settings of
+        its source that were typed.
 
     Raises:
         ConfigError: Checkpoint missing, not ours or of another architecture; data without labels or validation set.
@@ -154,7 +164,7 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
     digest = sha256(source.file)
     method.to(device)
     other = "" if data_name(trained.data) == data_name(target.data) else f"-{data_name(target.data)}"
-    name = f"{cfg.protocol.name}{other}"
+    name = f"{cfg.protocol.name}{other}{_source_words(cfg.get('data'))}"
     if cfg.protocol.get("reads") == "network":
         for key, usual in USUAL.items():
             if cfg[key] != usual:

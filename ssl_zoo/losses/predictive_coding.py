@@ -73,15 +73,42 @@ def future_info_nce(predictions: Sequence[Tensor], encoded: Tensor, negatives: T
         ``[K]`` losses in nats, means over ``B * W``; their sum is trained on. ``[K]`` shares of predictions whose
         positive scores highest.
     """
-    window = predictions[0].shape[1]
-    losses, hits = [], []
-    for step, p in enumerate(predictions, start=1):
-        positive = (p * encoded[:, step : step + window]).mean(2)                    # [B, W]
-        others = (p[:, None] * negatives).mean(3)                                    # [B, M, W]
-        scores = torch.cat([positive[:, None], others], dim=1)                       # [B, 1 + M, W]
-        losses.append((scores.logsumexp(1) - positive).mean())
-        hits.append((positive >= others.amax(1)).to(positive.dtype).mean())
-    return torch.stack(losses), torch.stack(hits).detach()
+    window, width = predictions[0].shape[1:]
+    p = torch.stack(list(predictions), 2)                                            # [B, W, K, D]
+    later = [encoded[:, step : step + window] for step in range(1, len(predictions) + 1)]
+    products = p * torch.stack(later, 2)                                             # [B, W, K, D]
+    positive = products.mean(3)                                                      # [B, W, K]
+    others = p @ negatives.permute(0, 2, 3, 1) / width                               # [B, W, K, M]
+    losses = (torch.cat([positive[..., None], others], 3).logsumexp(3) - positive).mean((0, 1))
+    # A positive that was drawn as a negative too is a hit; the two sums may round differently, by so much at most.
+    rounding = torch.finfo(p.dtype).eps * products.detach().abs().sum(3)
+    hits = (positive + rounding >= others.amax(3)).to(p.dtype).mean((0, 1))
+    return losses, hits.detach()
+
+
+@full_precision
+def batch_time_info_nce(predictions: Tensor, targets: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+    """InfoNCE of CPC for sentences: one softmax over all later pieces of all sequences of the batch.
+
+    As ``info_nce`` of model/models.py in vgaraujov/CPC-NLP-PyTorch@a182f28, whose details a CPC author confirmed (its
+    README); a score is the product, with no temperature.
+
+    Args:
+        predictions: ``[K, B, D]`` of the K last pieces of each sequence, local ones.
+        targets: ``[K, N, D]`` of all sequences, with gradient; ``targets[k, offset + i]`` belongs to sequence i.
+        offset: Index of the first local sequence among the targets: ``rank * B``.
+
+    Returns:
+        ``[K]`` losses in nats, means over B; their sum is trained on. ``[K]`` shares of predictions whose own piece
+        scores highest.
+    """
+    steps, rows = predictions.shape[:2]
+    scores = predictions @ targets.flatten(0, 1).T                                   # [K, B, K * N]
+    own = torch.arange(rows, device=scores.device) + offset
+    label = torch.arange(steps, device=scores.device)[:, None] * targets.shape[1] + own          # [K, B]
+    losses = F.cross_entropy(scores.flatten(0, 1), label.flatten(), reduction="none").view(steps, rows)
+    hits = (scores.argmax(2) == label).to(losses.dtype)
+    return losses.mean(1), hits.mean(1)
 
 
 @full_precision

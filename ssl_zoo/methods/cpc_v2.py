@@ -7,9 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.augmentations.image.patches import PatchGrid
-from ssl_zoo.augmentations.rng import Draw
-from ssl_zoo.backbones.apply import tiled
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
@@ -17,6 +14,7 @@ from ssl_zoo.errors import require
 from ssl_zoo.losses.predictive_coding import rows_below
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
+from ssl_zoo.modules.patch_rows import patch_grid
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
 from ssl_zoo.sides import square
@@ -77,10 +75,7 @@ class CPCv2(Method):
 
     def grid(self, view: Tensor) -> Tensor:
         """Features of the patches ``[B, P, C, s, s]``, or of an image ``[B, C, H, W]``: ``[B, F, G, G]``."""
-        patches = view if view.ndim == 5 else PatchGrid(self.side)(view, Draw(0, None))
-        rows = round(patches.shape[1] ** 0.5)
-        h = tiled(self.backbone, patches)                                            # [B, P, F]
-        return h.mT.unflatten(2, (rows, rows))
+        return patch_grid(self.backbone, view, self.side)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         z = self.grid(batch.views[0])                                                # [B, F, G, G]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class StepPredictors(nn.ModuleList):
-    """Linear maps ``W_k`` of CPC, https://arxiv.org/abs/1807.03748 (eq. 3), without bias: one for each step.
+    """Linear maps ``W_k`` of CPC, https://arxiv.org/abs/1807.03748 (eq. 3): one for each step.
 
     As ``PredictionNetwork`` of cpc/criterion/criterion.py in facebookresearch/CPC_audio@b98a1bd. Where the frames are
     wider than the context, its weights are a square block of normal numbers above zeros.
@@ -15,11 +15,13 @@ class StepPredictors(nn.ModuleList):
         context: Width of the context.
         encoded: Width of a frame.
         steps: K.
+        bias: Whether they have one; the authors' of sound have none, those of sentences do.
     """
 
-    def __init__(self, context: int, encoded: int, steps: int) -> None:
-        super().__init__(nn.Linear(context, encoded, bias=False) for _ in range(steps))
-        for p in self.parameters() if encoded > context else ():
+    def __init__(self, context: int, encoded: int, steps: int, bias: bool = False) -> None:
+        super().__init__(nn.Linear(context, encoded, bias=bias) for _ in range(steps))
+        weights = [p for p in self.parameters() if p.ndim == 2]
+        for p in weights if encoded > context else ():
             nn.init.zeros_(p)
             nn.init.normal_(p.data[:context])
 

@@ -1,0 +1,1 @@
+"""Operations on waveforms, and the views that they make."""

@@ -1,0 +1,1 @@
+"""Recordings: waveforms of one rate, of any length."""
