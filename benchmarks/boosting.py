@@ -1,7 +1,7 @@
 """What gradient boosting makes of the labelled rows of a table: a number beside those of networks.
 
-``python benchmarks/boosting.py data=sklearn data.source.name=digits data.labels=0.1 seed=0`` takes the rows and the labels
-that the training command with the same words would have, as a network sees them in evaluation.
+``python benchmarks/boosting.py data=sklearn data.source.name=digits data.labels=0.1 seed=0`` takes the rows and the
+labels that the training command with the same words would have, as a network sees them in evaluation.
 """
 
 from __future__ import annotations

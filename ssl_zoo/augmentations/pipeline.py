@@ -280,6 +280,7 @@ class Augmentation:
         views: entries as ``pipeline.spec`` says.
         eval: ``{ops: [...]}``: the view of evaluation.
         where: auto: on the device; worker: whole views are made in the processes that load samples.
+        once: A sample has the same views in every epoch, as where an author's code makes them before the training.
     """
 
     modality: str   # the first part of the names of its operations
@@ -289,8 +290,9 @@ class Augmentation:
     drawn_by: str | None = None
     neighbours_drawn_by: str | None = None
 
-    def __init__(self, views: Sequence[Any], eval: Mapping[str, Any], where: str = "auto"):
+    def __init__(self, views: Sequence[Any], eval: Mapping[str, Any], where: str = "auto", once: bool = False):
         require("augmentation.where", where, PLACES, ConfigError)
+        self.once = once
         self.views = views
         self.eval = eval
         self.where = where

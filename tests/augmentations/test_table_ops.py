@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.rng import Draw, stream_key
 from ssl_zoo.augmentations.table.encode import Encode
-from ssl_zoo.augmentations.table.ops import Corrupt, Drop, Mixup, Noise, by_content
+from ssl_zoo.augmentations.table.ops import Corrupt, Drop, Mixup, Noise
 
 NAN = float("nan")
 WIDTHS = (1, 3, 1)  # a number, three categories, a number
@@ -58,16 +58,6 @@ def test_or_anything_between_the_least_and_the_largest() -> None:
     assert low.tolist() == pytest.approx([0.5, 0, -1], abs=0.01)
     assert high.tolist() == pytest.approx([2.5, 2, 3], abs=0.01)
     assert set(found[:, 1].tolist()) == {0.0, 1.0, 2.0}
-
-
-def test_once_is_the_same_in_every_epoch_and_batch() -> None:
-    torch.manual_seed(0)
-    rows = torch.randn(64, 3)
-    once, anew = (Corrupt(0.5, "bernoulli", once=fixed, table=torch.randn(500, 3)) for fixed in (True, False))
-    first, second = (operation(rows, draw(64)) for operation in (once, anew))
-    assert torch.equal(first[5:9], once(rows[5:9], draw(4, epoch=3, first=900)))
-    assert not torch.equal(second, anew(rows, draw(64, epoch=1)))
-    assert len(by_content(rows).unique()) == 64 and not torch.equal(first, rows)
 
 
 def test_noise_moves_numbers_alone() -> None:

@@ -77,8 +77,8 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._OPERATIONS, "rows/first", First)
 
 
-def data_of(where: str = "auto", workers: int = 0, **source: object) -> DataModule:
-    augmentation = RowViews(VIEWS, {"ops": []}, where)
+def data_of(where: str = "auto", workers: int = 0, once: bool = False, **source: object) -> DataModule:
+    augmentation = RowViews(VIEWS, {"ops": []}, where, once)
     made = Splits(Rows(**source), Rows())  # type: ignore[arg-type]
     return DataModule(lambda root, download: made, 8, augmentation, workers=workers)
 
@@ -94,6 +94,18 @@ def test_memory_workers_and_whole_views_of_workers_are_the_same_numbers() -> Non
 
 
 @pytest.mark.filterwarnings("ignore:damaged files")
+def test_views_may_be_made_once_for_all_epochs() -> None:
+    for once, where, workers in ((True, "auto", 0), (True, "worker", 1), (False, "auto", 0)):
+        data = data_of(where, workers, once, in_memory=workers == 0)
+        loader = data.train_dataloader()
+        epochs = []
+        for _ in range(2):
+            made = [data.on_after_batch_transfer(raw, 0) for raw in loader]
+            order = torch.cat([batch.index for batch in made])
+            epochs.append((order, torch.cat([batch.views[1] for batch in made])[order.argsort()]))
+        assert not torch.equal(epochs[0][0], epochs[1][0]) and torch.equal(epochs[0][1], epochs[1][1]) == once
+
+
 def test_evaluation_sees_every_row_once_and_a_damaged_one_has_no_label() -> None:
     stored, label = Rows().values, [i % 2 for i in range(24)]
     for data, rows, known in (

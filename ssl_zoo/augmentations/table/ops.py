@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.registry import register
-from ssl_zoo.augmentations.rng import Draw, stream_key
+from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.augmentations.table.encode import Encode
 from ssl_zoo.errors import require
 from ssl_zoo.ranges import NonNegative, Share
-
-ODD = 0x9E3779B97F4A7C15 - 2**64  # any large odd number
 
 
 def corrupted(rows: Tensor, table: Tensor, mask: Tensor, sources: Tensor) -> Tensor:
@@ -37,13 +35,6 @@ def changed(rows: Tensor, others: Tensor) -> Tensor:
     return (rows != others) & ~(rows.isnan() & others.isnan())
 
 
-def by_content(rows: Tensor) -> Tensor:
-    """``[B]`` int64 that depends on the cells of a row alone: the slot of draws that are the same in every epoch."""
-    bits = rows.float().nan_to_num(nan=float("inf")).contiguous().view(torch.int32).to(torch.int64)
-    place = torch.arange(1, bits.shape[1] + 1, device=rows.device) * ODD
-    return ((bits + place) * (place ^ (bits << 17))).sum(1)
-
-
 @register("table/corrupt")
 class Corrupt(nn.Module):
     """Cells of a row become those of other rows, as SCARF and VIME do.
@@ -55,7 +46,6 @@ class Corrupt(nn.Module):
         count: ``fixed``: floor(rate * M) columns of each row (SCARF); ``bernoulli``: each with probability ``rate``.
         values: ``marginal``: of a training row, another for each cell; ``uniform``: anything between the least and the
             largest number of a column, as the code that is best known for SCARF has it (categories: any of them).
-        once: A row is corrupted in the same way in every epoch, as by VIME's code, which does it before the training.
         table: ``[N, M]`` training rows; the data give them.
         widths: Categories of each column, 1 for numbers; the data give them.
     """
@@ -65,14 +55,13 @@ class Corrupt(nn.Module):
         rate: Share,
         count: Literal["fixed", "bernoulli"] = "fixed",
         values: Literal["marginal", "uniform"] = "marginal",
-        once: bool = False,
         table: Tensor | None = None,
         widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         require("table/corrupt: count", count, ("fixed", "bernoulli"))
         require("table/corrupt: values", values, ("marginal", "uniform"))
-        self.rate, self.count, self.values, self.once = rate, count, values, once
+        self.rate, self.count, self.values = rate, count, values
         table = torch.zeros(1, 1) if table is None else table
         known = table.nan_to_num(nan=float("inf")).amin(0), table.nan_to_num(nan=-float("inf")).amax(0)
         categories = torch.tensor(widths or [1] * table.shape[1])
@@ -82,13 +71,12 @@ class Corrupt(nn.Module):
         self.register_buffer("categories", categories, persistent=False)
 
     def forward(self, rows: Tensor, draw: Draw) -> Tensor:
-        inner = Draw(stream_key(0, "once", 0), by_content(rows)) if self.once else draw
         columns, table = rows.shape[1], self.get_buffer("table")
-        mask = self._mask(inner, columns)
+        mask = self._mask(draw, columns)
         if self.values == "marginal":
-            found = corrupted(rows, table, mask, inner.integers("row", len(table), columns))
+            found = corrupted(rows, table, mask, draw.integers("row", len(table), columns))
         else:
-            found = torch.where(mask, self._anything(inner.uniform("value", columns)), rows)
+            found = torch.where(mask, self._anything(draw.uniform("value", columns)), rows)
         draw.report("changed", changed(rows, found))
         return found
 
