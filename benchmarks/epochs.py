@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_zoo import worker
 from ssl_zoo.benchmarks.rows import Case, Measured, Run
-from ssl_zoo.benchmarks.step import configured, silence
+from ssl_zoo.benchmarks.step import NARROW, configured, silence
 from ssl_zoo.benchmarks.timing import threads
 
 EPOCHS = 2
@@ -88,17 +89,27 @@ def epoch(run: Run, *overrides: str, peer: bool = False) -> Measured:
 
 def cifar_like(run: Run) -> Measured:
     samples, batch = run.pick((SAMPLES, BATCH), (32, 8))
-    return epoch(run, f"data.source.samples={samples}", f"data.batch_size={batch}", peer=True)
+    return epoch(run, NARROW, f"data.source.samples={samples}", f"data.batch_size={batch}", peer=True)
 
 
 def digits(run: Run) -> Measured:
-    return epoch(run, "data=digits", *run.pick((), ("data.subset=32", "data.batch_size=8")))
+    return epoch(run, NARROW, "data=digits", *run.pick((), ("data.subset=32", "data.batch_size=8")))
 
+
+def drawn(run: Run, kind: str) -> Measured:
+    """Drawn samples that are no images."""
+    samples, batch = run.pick((SAMPLES, 64), (32, 8))
+    return epoch(run, f"data=synthetic_{kind}", f"data.source.samples={samples}", f"data.batch_size={batch}")
+
+
+KINDS = {"audio": "recordings", "graph": "graphs", "series": "time series", "table": "rows of a table"}
 
 CASES = [
     Case("epoch_32_vs_lightly", cifar_like, "s", "lightly's SimCLR example", needs="lightly", cores=2,
          note=f"one of {EPOCHS} epochs of {SAMPLES} images; ours with probe, kNN and checkpoints, lightly's without"),
     Case("epoch_digits", digits, "s", cores=2, note=f"one of {EPOCHS} epochs of 1,438 images"),
+    *(Case(f"epoch_{kind}", partial(drawn, kind=kind), "s", cores=2, note=f"one of {EPOCHS} epochs of {SAMPLES} {name}")
+      for kind, name in KINDS.items()),
 ]
 
 if __name__ == "__main__":

@@ -98,9 +98,12 @@ class Ready(ImageData):
         return [self.on_after_batch_transfer(raw, 0) for raw in raws]
 
 
+NARROW = "backbone.width=16"  # a small network of images
+
+
 def configured(folder: str, *overrides: str) -> DictConfig:
-    """A run of SimCLR on drawn images of 32 pixels with a small network, as the command line would start it."""
-    options = ["method=simclr", "data=synthetic", "trainer=cpu", "backbone.width=16", "report=false", *overrides]
+    """A run of SimCLR on drawn images of 32 pixels, as the command line would start it."""
+    options = ["method=simclr", "data=synthetic", "trainer=cpu", "report=false", *overrides]
     cfg = config.load(options)
     cfg.run_dir = folder
     return cfg
@@ -111,6 +114,7 @@ def trainer_against_loop(steps: int, batch: int, cores: int) -> tuple[list[float
     with tempfile.TemporaryDirectory() as folder, silence(), threads(cores):
         cfg = configured(
             folder,
+            NARROW,
             f"data._target_={Ready.__module__}.Ready",
             f"data.batch_size={batch}",
             f"data.source.samples={DIFFERENT * batch}",
