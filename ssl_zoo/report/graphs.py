@@ -62,7 +62,7 @@ def draw(axis: Axes, graph: Graphs) -> None:
     axis.add_collection(LineCollection(place[graph.edge_index.numpy().T[proper]], colors="0.6", linewidths=0.6))
     colors = graph.x.argmax(1).numpy() % COLORS if graph.x.shape[1] > 1 else np.zeros(len(place))
     axis.scatter(place[:, 0], place[:, 1], c=colors, cmap="tab10", vmin=0, vmax=COLORS - 1, s=9, zorder=2, linewidths=0)
-    axis.set_xlabel(f"{len(place)} nodes, {int(proper.sum())} edges", fontsize=6, labelpad=1)
+    axis.set_xlabel(f"{len(place)} nodes, {int(proper.sum())} directed edges", fontsize=6, labelpad=1)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_aspect("equal", "datalim")
