@@ -62,7 +62,7 @@ def draw(axis: Axes, graph: Graphs) -> None:
     axis.add_collection(LineCollection(place[graph.edge_index.numpy().T[proper]], colors="0.6", linewidths=0.6))
     colors = graph.x.argmax(1).numpy() % COLORS if graph.x.shape[1] > 1 else np.zeros(len(place))
     axis.scatter(place[:, 0], place[:, 1], c=colors, cmap="tab10", vmin=0, vmax=COLORS - 1, s=9, zorder=2, linewidths=0)
-    axis.set_xlabel(f"{len(place)} nodes, {int(proper.sum())} edges", fontsize=6, labelpad=1)
+    axis.set_xlabel(f"{len(place)} nodes, {int(proper.sum())} directed edges", fontsize=6, labelpad=1)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_aspect("equal", "datalim")
@@ -72,20 +72,26 @@ def draw(axis: Axes, graph: Graphs) -> None:
 
 
 def layout(graph: Graphs) -> np.ndarray:
-    """``[N, 2]`` places of the nodes of one graph: two eigenvectors of each connected part, the parts side by side."""
+    """``[N, 2]`` places of the nodes of one graph: each connected part by its spectrum, the parts side by side."""
     nodes = len(graph.x)
-    pair = graph.edge_index.numpy()
-    around = np.zeros((nodes, nodes), dtype=bool) if nodes <= MOST else None
-    if around is None:
-        return _circle(nodes) * nodes**0.5
-    around[pair[0], pair[1]] = around[pair[1], pair[0]] = True
+    if nodes > MOST:
+        angle = 2 * np.pi * np.arange(nodes) / nodes
+        return np.stack([np.cos(angle), np.sin(angle)], 1) * nodes
+    source, target = graph.edge_index.numpy()
+    around = np.zeros((nodes, nodes), dtype=bool)
+    around[source, target] = around[target, source] = True
     np.fill_diagonal(around, False)
-    place, left = np.zeros((nodes, 2)), 0.0
+    place, corner, lowest = np.zeros((nodes, 2)), np.zeros(2), 0.0
+    wide = 1.5 * nodes**0.5  # what does not fit beside the others begins a new line
     for part in _parts(around):
         own = _spectral(around[np.ix_(part, part)])
-        place[part] = own - own.min(0) + [left, 0.0]
-        left += float(np.ptp(own[:, 0])) + 1.0
-    return _in_lines(place, left)
+        width, height = np.ptp(own, axis=0)
+        if corner[0] > 0 and corner[0] + width > wide:
+            corner = np.array([0.0, lowest - 1.0])
+        place[part] = own - [own[:, 0].min(), own[:, 1].max()] + corner
+        lowest = min(lowest, corner[1] - height)
+        corner[0] += width + 1.0
+    return place
 
 
 def _parts(around: np.ndarray) -> list[np.ndarray]:
@@ -108,16 +114,3 @@ def _spectral(around: np.ndarray) -> np.ndarray:
     vectors = np.linalg.eigh(scaled)[1][:, 1:3] / np.sqrt(degree)[:, None]
     spread = np.ptp(vectors, axis=0)
     return vectors / np.where(spread > 0, spread, 1.0) * count**0.5
-
-
-def _circle(count: int) -> np.ndarray:
-    angle = 2 * np.pi * np.arange(count) / max(count, 1)
-    return np.stack([np.cos(angle), np.sin(angle)], 1)
-
-
-def _in_lines(place: np.ndarray, width: float) -> np.ndarray:
-    """Parts that lie side by side over ``width`` folded into lines, so that single nodes make no long row."""
-    side = max(float(np.ptp(place[:, 1], axis=0)) if len(place) else 0.0, width**0.5, 1.0)
-    first = float(np.ptp(place[:, 1], axis=0)) + 1.0 if len(place) else 1.0
-    line = np.floor(place[:, 0] / (2 * side)) if width > 2 * side else np.zeros(len(place))
-    return np.stack([place[:, 0] - line * 2 * side, place[:, 1] - line * first], 1)

@@ -56,9 +56,8 @@ def tu(
     """
     if Path(name).name != name or name.startswith("."):
         raise ConfigError(f"data.source.name={name}: wanted the name of a data set, as MUTAG; data.root is the folder")
-    return Splits(_Files(_found(Path(root).expanduser(), name, download), name).source(
-        features, highest_degree, edgeless, max_damaged
-    ), None)  # fmt: skip
+    files = _Files(_found(Path(root).expanduser(), name, download), name)
+    return Splits(files.source(features, highest_degree, edgeless, max_damaged), None)
 
 
 def _found(base: Path, name: str, download: bool) -> Path:
@@ -138,27 +137,31 @@ class _Files:
 
     def source(self, features: Choice, highest: int | None, edgeless: str, max_damaged: int | None) -> GraphSource:
         labels, classes = self._labels()
-        graph = self.numbers("graph_indicator", np.int64, 1)[:, 0] - 1
-        count = int(graph.max(initial=-1)) + 1 if labels is None else len(labels)
-        if not len(graph) or graph.min() < 0 or graph.max() >= count:
-            at = "no node" if not len(graph) else f"a node of graph {int(graph[(graph < 0) | (graph >= count)][0]) + 1}"
-            raise ConfigError(f"{self.path('graph_indicator').absolute()}: has {at}; wanted graphs 1 to {count}")
+        graph, count = self._graph_of_nodes(None if labels is None else len(labels))
         nodes = np.bincount(graph, minlength=count)
-        order = np.argsort(graph, kind="stable")  # nodes of a graph lie together in every data set known
         damaged = {int(i): "it has no nodes" for i in np.flatnonzero(nodes == 0)}
         pairs = self._edges(graph, damaged)
+        order = np.argsort(graph, kind="stable")  # nodes of a graph lie together in every data set known
         number = np.empty_like(order)
         number[order] = np.arange(len(order))
-        empty = Graphs(torch.empty(len(graph), 0), torch.empty(2, 0, dtype=torch.int64), torch.from_numpy(nodes),
-                       torch.zeros(count, dtype=torch.int64))  # fmt: skip
-        graphs = empty.with_edges(torch.from_numpy(number[pairs].T)).coalesced()
+        no_edges = torch.empty(2, 0, dtype=torch.int64), torch.from_numpy(nodes), torch.zeros(count, dtype=torch.int64)
+        graphs = Graphs(torch.empty(len(graph), 0), *no_edges).with_edges(torch.from_numpy(number[pairs].T)).coalesced()
         told = self._without_edges(graphs, edgeless, damaged)
-        x, words = self._features(graphs, order, features, highest)
-        graphs.x = x
+        graphs.x, words = self._features(graphs, order, features, highest)
         self._finite(graphs, damaged)
         size = f"{self.name}: {count} graphs, {len(graph)} nodes, {graphs.edge_index.shape[1]} directed edges; {words}"
         names = [f"{self.path('graph_indicator')}: graph {i + 1}" for i in range(count)]
         return GraphSource(graphs, labels, classes, names, damaged, max_damaged, [size, *told])
+
+    def _graph_of_nodes(self, labelled: int | None) -> tuple[np.ndarray, int]:
+        """``[N]`` graphs from 0 on, and how many there are: as many as have labels, if any has."""
+        graph = self.numbers("graph_indicator", np.int64, 1)[:, 0] - 1
+        count = int(graph.max(initial=-1)) + 1 if labelled is None else labelled
+        outside = graph[(graph < 0) | (graph >= count)]
+        if not len(graph) or len(outside):
+            at = f"a node of graph {outside[0] + 1}" if len(outside) else "no node"
+            raise ConfigError(f"{self.path('graph_indicator').absolute()}: has {at}; wanted graphs 1 to {count}")
+        return graph, count
 
     def _labels(self) -> tuple[Tensor | None, list[str] | None]:
         if not self.has("graph_labels"):
