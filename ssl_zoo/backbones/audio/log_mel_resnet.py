@@ -28,7 +28,7 @@ class LogMelResNet(nn.Module):
 
     def forward(self, view: Tensor) -> Tensor:
         bands = self.front(view) if view.ndim == 3 else view
-        return self.body(self.norm(bands.to(self.norm.weight.dtype)))
+        return self.body(self.norm(bands.to(view.dtype)))
 
 
 class LogMelBackbone(AudioBackbone):
