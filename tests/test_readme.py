@@ -25,7 +25,8 @@ def found() -> Iterator[tuple[str, ...]]:
     """Of all indented lines: what ``ssl-zoo`` would be called with; a backslash at the end continues a line."""
     for page in PAGES.values():
         lines = re.sub(r"\\\n\s+", "", page).splitlines()
-        for words in (shlex.split(line, comments=True) for line in lines if re.match(r"    (python \w+\.py|ssl-zoo) ", line)):
+        commands = [line for line in lines if re.match(r"    (python \w+\.py|ssl-zoo) ", line)]
+        for words in (shlex.split(line, comments=True) for line in commands):
             yield tuple(words[1:] if words[0] == "ssl-zoo" else [PROGRAMS[words[0], words[1]], *words[2:]])
 
 

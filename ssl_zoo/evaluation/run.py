@@ -118,7 +118,7 @@ def data_name(data: DictConfig) -> str:
     return "-".join(dict.fromkeys(part for part in (source.lower(), name.lower(), *folders) if part))
 
 
-def _source_words(wanted: Any) -> str:
+def source_words(wanted: Any) -> str:
     """Settings of the checkpoint's source that were typed, as a part of a file name."""
     data = OmegaConf.to_container(wanted, resolve=False) if OmegaConf.is_config(wanted) else (wanted or {})
     typed = {} if not isinstance(data, dict) or "_target_" in data else data.get("source") or {}
@@ -164,7 +164,7 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
     digest = sha256(source.file)
     method.to(device)
     other = "" if data_name(trained.data) == data_name(target.data) else f"-{data_name(target.data)}"
-    name = f"{cfg.protocol.name}{other}{_source_words(cfg.get('data'))}"
+    name = f"{cfg.protocol.name}{other}{source_words(cfg.get('data'))}"
     if cfg.protocol.get("reads") == "network":
         for key, usual in USUAL.items():
             if cfg[key] != usual:

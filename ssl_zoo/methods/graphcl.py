@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones.apply import per_view
 from ssl_zoo.backbones.base import Backbone
+from ssl_zoo.backbones.xavier import xavier_
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.graph_contrast import one_way
 from ssl_zoo.methods.base import Compared, Method
 from ssl_zoo.modules.heads import Head
-from ssl_zoo.modules.xavier import xavier_
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive
 

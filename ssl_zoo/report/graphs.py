@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.augmentations.rng import Draw, stream_key
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.report.views import first_images
 
 CELL = 1.7  # inches

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ssl_zoo.augmentations import registry
 from ssl_zoo.augmentations.graph.functions import NEVER, reindexed, walked, with_loops
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.augmentations.rng import Draw, RecordedDraw, stream_key
 from ssl_zoo.data.graph.synthetic import synthetic_graph
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.errors import ConfigError
 from tests.data.test_graphs import same
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.backbones.graph.isomorphism import gin
 from ssl_zoo.data.graph.synthetic import synthetic_graph
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.distributed import mean_over_ranks, rank, world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.batch_norm import convert

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.augmentations.graph.views import GraphViews
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.data.graph.saved import saved_graphs
 from ssl_zoo.data.graph.source import degrees
 from ssl_zoo.data.graph.synthetic import synthetic_graph
 from ssl_zoo.data.graph.tu import tu
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.knn import leave_one_out
 from ssl_zoo.samples import leaves

@@ -19,7 +19,7 @@ from ssl_zoo.distributed import rank
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation import run as running
 from ssl_zoo.evaluation.baselines import Untrained, compare
-from ssl_zoo.evaluation.run import data_config, data_name, pick_device, run
+from ssl_zoo.evaluation.run import data_config, data_name, pick_device, run, source_words
 from ssl_zoo.features import extract
 from ssl_zoo.knn import knn_top1
 from ssl_zoo.runs import find
@@ -130,6 +130,17 @@ def test_a_root_given_alone_moves_the_checkpoints_data(trained, tmp_path):
     run(settings(trained.folder, "data.root=/elsewhere"))
     assert trained.asked.root == "/elsewhere" and trained.asked.source["_target_"].endswith("digits")
     assert trained.asked.batch_size == 64
+
+
+def test_a_setting_of_the_source_given_alone_changes_the_checkpoints_data():
+    old = {"source": {"_target_": "a.fsdd", "label": "digit", "max_damaged": 3}, "root": "here"}
+    trained = OmegaConf.create({"data": old, "augmentation": None})
+    wanted = config.load(["data.source.label=speaker"], "evaluate").data
+    found = data_config(trained, wanted).data
+    assert found.source == {"_target_": "a.fsdd", "label": "speaker", "max_damaged": 3} and found.root == "here"
+    assert source_words(wanted) == "-speaker" and source_words(config.load([], "evaluate").data) == ""
+    whole = config.load(["data=synthetic", "data.source.classes=3"], "evaluate").data
+    assert whole.source.classes == 3 and source_words(whole) == ""
 
 
 def test_other_data_are_prepared_as_the_encoder_knows_images_and_get_their_own_file():

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from matplotlib.image import imread
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.augmentations.graph.views import GraphViews
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.data.graph.synthetic import synthetic_graph
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.report.graphs import layout, save_graph_views
 from ssl_zoo.report.views import draw_views
 

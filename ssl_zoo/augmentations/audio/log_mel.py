@@ -112,4 +112,5 @@ class LogMelView(nn.Module):
 
     def forward(self, view: Sounds, draw: Draw) -> Tensor:
         x = cut(view, "audio/log_mel")
-        return self.made.to(x.device)(x)
+        # In double precision: how single precision rounds depends on how many samples are transformed together.
+        return self.made.to(x.device)(x.double()).to(x.dtype)

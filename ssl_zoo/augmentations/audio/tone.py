@@ -100,10 +100,11 @@ class Reverb(nn.Module):
         fall = torch.exp(-math.log(1000) * time / between(draw, "seconds", *self.seconds))  # [B, 1, taps]
         room = draw.normal("room", 1, taps) * fall
         room = room * (between(draw, "wet", 0.0, self.wet) / room.square().sum(-1, keepdim=True)).sqrt()
-        size = x.shape[-1] + taps
-        echo = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(room.to(x), size), size)
+        size = 1 << (x.shape[-1] + taps - 1).bit_length()
+        # In double precision: how single precision rounds depends on how many samples are transformed together.
+        echo = torch.fft.irfft(torch.fft.rfft(x.double(), size) * torch.fft.rfft(room.double(), size), size)
         later = torch.nn.functional.pad(echo, (1, 0))[..., : x.shape[-1]]  # behind the direct
-        return torch.where(hit(draw, self.p), x + later, x)
+        return torch.where(hit(draw, self.p), (x + later).to(x.dtype), x)
 
 
 @register("audio/band_drop")
@@ -121,12 +122,12 @@ class BandDrop(nn.Module):
 
     def forward(self, view: Sounds, draw: Draw) -> Tensor:
         x = window(view, "audio/band_drop")
-        spectrum = torch.fft.rfft(x)
+        spectrum = torch.fft.rfft(x.double())  # as in Reverb
         width = between(draw, "width", 0.0, self.width)
         low = (1 - width) * between(draw, "low", 0.0, 1.0)
         frequency = torch.linspace(0, 1, spectrum.shape[-1], device=x.device)
         silent = (frequency >= low) & (frequency < low + width) & hit(draw, self.p)
-        return torch.fft.irfft(spectrum * ~silent, x.shape[-1])
+        return torch.fft.irfft(spectrum * ~silent, x.shape[-1]).to(x.dtype)
 
 
 @register("audio/standardize")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.graph.view import Graphs
+from ssl_zoo.augmentations.graph.view import Graphs
 
 NEVER = 2**62
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ssl_zoo.augmentations import registry
 from ssl_zoo.augmentations.graph import functions
+from ssl_zoo.augmentations.graph.view import Graphs, numbered, places
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
-from ssl_zoo.data.graph.view import Graphs, numbered, places
 from ssl_zoo.ranges import Rate
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.backbones.base import Backbone, Origin
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.errors import ConfigError
 
 
 class GraphBackbone(Backbone):
-    """An encoder of graphs: :class:`ssl_zoo.data.graph.view.Graphs` to ``[B, out_features]``.
+    """An encoder of graphs: :class:`ssl_zoo.augmentations.graph.view.Graphs` to ``[B, out_features]``.
 
     Args:
         net, origin, out_features: As of :class:`ssl_zoo.backbones.base.Backbone`.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.backbones.base import Origin
 from ssl_zoo.backbones.graph.base import GraphBackbone
 from ssl_zoo.backbones.weights import start_from
-from ssl_zoo.data.graph.view import Graphs
-from ssl_zoo.modules.batch_norm import sees
-from ssl_zoo.modules.xavier import xavier_
+from ssl_zoo.backbones.xavier import xavier_
 from ssl_zoo.ranges import Size
 
 
@@ -42,7 +41,9 @@ class GIN(nn.Module):
         super().__init__()
         widths = [node_features, *[hidden] * (layers - 1)]
         self.convs = nn.ModuleList([Layer(width, hidden) for width in widths])
-        self.bns = sees(nn.ModuleList([nn.BatchNorm1d(hidden) for _ in widths]), every=None)  # rows are nodes
+        self.bns = nn.ModuleList([nn.BatchNorm1d(hidden) for _ in widths])
+        for norm in self.bns:
+            norm.every = None  # for ssl_zoo.modules.batch_norm.sees: rows are nodes, which groups do not divide
         xavier_(self)
 
     def of_nodes(self, view: Graphs) -> list[Tensor]:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.data.graph.source import GraphSource, degrees, ones
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.ranges import Count, Size

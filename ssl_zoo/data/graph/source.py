@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.data.fingerprint import content, digest, numbers
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.data.source import DamagedFile
 from ssl_zoo.samples import leaves
 

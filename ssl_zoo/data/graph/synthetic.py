@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.data.graph.source import GraphSource
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.data.source import Splits
 from ssl_zoo.data.splits import seed_of
 from ssl_zoo.ranges import Count, Rate, Size

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.data.graph.source import GraphSource, degrees, ones
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.data.source import Splits
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.ranges import Count, Size

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ssl_zoo.augmentations.graph.functions import reindexed
 from ssl_zoo.augmentations.graph.ops import AttrMask, EdgePert, NodeDrop, Subgraph, share
+from ssl_zoo.augmentations.graph.view import Graphs
 from ssl_zoo.augmentations.rng import RecordedDraw
 from ssl_zoo.backbones.graph.isomorphism import gin
-from ssl_zoo.data.graph.view import Graphs
 from ssl_zoo.methods.graphcl import GraphCL
 from ssl_zoo.modules.heads import MLP
 from tests.golden.compare import close
