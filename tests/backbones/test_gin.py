@@ -72,7 +72,7 @@ def test_other_features_are_a_sentence_and_an_example_passes() -> None:
 
 def step() -> dict[str, Any]:
     """Outputs of this rank's graphs, mean gradients, and statistics, of ranks with unequal numbers of nodes."""
-    view, backbone = drawn(), network()
+    view, backbone = drawn(), convert(network())
     order = view.nodes.argsort()  # the smallest graphs on the first rank
     share = len(view) // world_size()
     own = view.select(order[rank() * share :][:share])

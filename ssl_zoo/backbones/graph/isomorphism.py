@@ -42,8 +42,8 @@ class GIN(nn.Module):
         widths = [node_features, *[hidden] * (layers - 1)]
         self.convs = nn.ModuleList([Layer(width, hidden) for width in widths])
         self.bns = nn.ModuleList([nn.BatchNorm1d(hidden) for _ in widths])
-        for norm in self.bns:
-            norm.every = None  # for ssl_zoo.modules.batch_norm.sees: rows are nodes, which groups do not divide
+        for norm in self.bns:  # rows are nodes, which groups do not divide: as ssl_zoo.modules.batch_norm.sees says it
+            norm.every = None  # type: ignore[assignment]
         xavier_(self)
 
     def of_nodes(self, view: Graphs) -> list[Tensor]:
