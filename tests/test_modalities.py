@@ -13,6 +13,8 @@ PACKAGES = ("data", "augmentations", "backbones")
 MODALITIES = sorted({path.parent.name for package in PACKAGES for path in SOURCE.glob(f"{package}/*/__init__.py")})
 # What is about one kind of samples by its nature: methods and their parts, pictures, and what was called otherwise.
 OWN = ("methods", "modules", "losses", "report", "renamed.py")
+# Words that mean something else there: a setting of folders, and what people call the parts of a data set.
+OTHERWISE = {"config.py": {"table"}, "data/split_names.py": {"image"}}
 
 
 def shared() -> list[Path]:
@@ -49,7 +51,7 @@ def test_nothing_shared_knows_a_modality(path: Path) -> None:
     inside = tuple(f"ssl_zoo.{package}.{name}" for package in PACKAGES for name in MODALITIES)
     packing = path.name == "cli.py"  # `ssl-zoo pack` is about images
     assert [name for name in imported(tree) if name.startswith(inside) and not packing] == []
-    assert list(words(tree)) == []
+    assert set(words(tree)) <= OTHERWISE.get(path.relative_to(SOURCE).as_posix(), set())
 
 
 def test_a_word_of_a_modality_would_be_found() -> None:

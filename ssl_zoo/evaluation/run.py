@@ -31,6 +31,8 @@ from ssl_zoo.words import setting
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
 USUAL = {"layers": 1, "dtype": "float32"}  # of features
+# Settings of a source by which samples became what the encoder was trained on: the scale of pixels, of columns.
+KEPT = ("range", "encoding")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc")  # beginnings of the names of measures in percent
 
@@ -74,8 +76,9 @@ def data_config(
     if "_target_" in given:
         new = {**given, **{key: old[key] for key in locate(old["_target_"]).of_the_network}}
         source = given.get("source") or {}
-        if source.get("range") == "auto" and "range" in old["source"]:
-            new["source"] = {**source, "range": old["source"]["range"]}  # on whose scale the encoder was trained
+        kept = {key: old["source"][key] for key in KEPT if source.get(key) == "auto" and key in old["source"]}
+        if kept:
+            new["source"] = {**source, **kept}
     else:
         new = {**old, **{key: value for key, value in given.items() if value is not None}}
         if given.get("root") is None and "://" in str(old.get("root")):
@@ -99,8 +102,7 @@ def _typed(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The words that stood in the source's settings before they were resolved."""
     prefix = "data.source."
     typed = {path.removeprefix(prefix): item["typed"] for path, item in resolved.items() if path.startswith(prefix)}
-    typed.pop("range", None)  # on whose scale the encoder was trained
-    return typed
+    return {key: value for key, value in typed.items() if key not in KEPT}
 
 
 def data_name(data: DictConfig) -> str:

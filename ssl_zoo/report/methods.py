@@ -45,10 +45,14 @@ def show(name: str | None = None) -> None:
 
 def markdown() -> str:
     """The table of ``docs/methods.md``."""
-    lines = ["| `method=` | paper | stage | loss | negatives | teacher |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| `method=` | paper | samples | stage | loss | negatives | teacher |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, card in cards().items():
         paper = f"[{card['name']}, {card['year']}]({card['paper']})"
-        lines.append(f"| `{name}` | {paper} | {card['stage']} | {card['loss']} | {card['negatives']} | {card['ema']} |")
+        words = [card.get("samples", "images"), *(card[key] for key in ("stage", "loss", "negatives", "ema"))]
+        lines.append(f"| `{name}` | {paper} | {' | '.join(words)} |")
     return "\n".join(lines)
 
 

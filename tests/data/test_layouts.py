@@ -13,8 +13,8 @@ import torch
 from ssl_zoo.data.image.folder import folder
 from ssl_zoo.data.image.pack import Options, pack, parse
 from ssl_zoo.data.image.packed import packed
-from ssl_zoo.data.image.split_names import split_of
 from ssl_zoo.data.source import Splits
+from ssl_zoo.data.split_names import split_of
 from ssl_zoo.errors import ConfigError
 from tests.data.helpers import pictures
 

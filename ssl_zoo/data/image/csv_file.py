@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ssl_zoo.data.image.split_names import Split, split_of
 from ssl_zoo.data.image.tree import Parts, Rows, count, few
+from ssl_zoo.data.split_names import Split, split_of
 from ssl_zoo.errors import ConfigError
 
 SUFFIXES = (".csv", ".tsv")

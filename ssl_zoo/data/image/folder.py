@@ -158,7 +158,7 @@ def folder(
 
     Args:
         root: A folder, a ``.csv`` or ``.tsv`` file (:mod:`ssl_zoo.data.image.csv_file`), or a list of them. Of a folder
-            that holds folders with known names for parts (:mod:`ssl_zoo.data.image.split_names`) these train and
+            that holds folders with known names for parts (:mod:`ssl_zoo.data.split_names`) these train and
             validate; otherwise everything below it trains. Links are followed, hidden entries are not.
         channels: 1 (grey), 3, or as many bands as the files have.
         image_size: Not used here: views cut images of any size.

@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_zoo.data.image import suffixes
 from ssl_zoo.data.image.chosen_files import chosen_files
 from ssl_zoo.data.image.listing import Listing, folders_in, images_in, listed
-from ssl_zoo.data.image.split_names import split_of
+from ssl_zoo.data.split_names import split_of
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.words import setting
 

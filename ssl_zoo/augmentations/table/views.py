@@ -1,0 +1,44 @@
+"""Views of rows: operations on columns, then the numbers that a network gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssl_zoo.augmentations.pipeline import Augmentation, EvalView, Operations, ViewPipeline, ViewSpec, checked
+from ssl_zoo.augmentations.table.encode import Encode
+from ssl_zoo.errors import ConfigError
+
+
+class TablePipeline(ViewPipeline):
+    """Views end as :class:`Encode` says."""
+
+    @classmethod
+    def make_ending(cls, facts: Mapping[str, Any]) -> nn.Module:
+        if "widths" not in facts:
+            raise ConfigError("augmentation is for tables, and the samples of this data are none; choose data=table")
+        return Encode(facts["widths"])
+
+
+class TableViews(Augmentation):
+    """Views of rows of a table; operations are told the training rows, from which corruption draws."""
+
+    modality = "table"
+    pipeline = TablePipeline
+    drawn_by = "ssl_zoo.report.tables.save_rows"
+
+    def make_views(self, source: Any) -> ViewPipeline:
+        return self.pipeline(self.views, self._told(source), source.collate)
+
+    def make_eval(self, source: Any) -> EvalView:
+        told = self._told(source)
+        view = Operations(ViewSpec(checked(self.eval["ops"])), 0, told)
+        return EvalView(view, self.pipeline.make_ending(told), source.collate)
+
+    @staticmethod
+    def _told(source: Any) -> dict[str, Any]:
+        """The facts, and the training rows ``[N, M]``."""
+        return {**source.facts, "table": source.fetch(torch.arange(len(source))).cpu()}
