@@ -7,6 +7,7 @@ pass their views on as they are.
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from copy import deepcopy
 from functools import cache
@@ -23,11 +24,14 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.data.datamodule import DataModule
 from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.evaluation.run import run as evaluate
+from ssl_zoo.export import export
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.optim.schedules import Progress
 from ssl_zoo.samples import cast
 from ssl_zoo.signatures import INJECTED, locate
+from tests.cli.test_runs import run
 from tests.helpers import ALL_METHODS, CONF, ROWS, _narrow, modality, train_step
 from tests.pool import GlooPool
 from tests.test_method_runs import assert_same
@@ -195,3 +199,41 @@ def test_probes_change_nothing_and_a_killed_run_goes_on_bit_for_bit(name: str, k
         assert_same(whole[part], alone[part])
         assert_same(whole[part], resumed[part])
     assert_same(whole["callbacks"], resumed["callbacks"])
+
+
+JUDGED = {
+    "knn": ["protocol.k=5", "protocol.also=[]"],
+    "linear": [],
+    "svm": ["protocol.C=[1.0]"],  # of so few samples it would be infinite
+    "clustering": [],
+    "retrieval": [],
+    "finetune": ["protocol.trainer.max_epochs=1", f"protocol.batch_size={ROWS}"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MODALITIES)
+def test_it_is_judged_by_every_protocol_and_taken_away(kind: str, tmp_path: Path) -> None:
+    fit("simclr", kind, tmp_path)
+    for protocol, more in JUDGED.items():
+        cfg = config.load([f"checkpoint={tmp_path}", f"protocol={protocol}", "device=cpu", *more], "evaluate")
+        found = evaluate(cfg)
+        (measure,) = {"top1", "acc", "map"} & {*found}
+        assert 0 < found[measure] <= 100, protocol
+    file = export(tmp_path, "safetensors")
+    card = json.loads(file.with_suffix(".json").read_text())
+    assert card["verified"]["difference"] == 0 and card["load"].startswith(f"from ssl_zoo.backbones.{kind}.")
+    assert set(card["data"]) >= set(torch.load(tmp_path / "checkpoints/last.ckpt")["ssl_zoo"]["data_info"]["facts"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MODALITIES)
+def test_its_views_and_its_table_at_the_end_are_drawn(kind: str, tmp_path: Path) -> None:
+    words = ["data.source.samples=64", "data.source.val_samples=32", "data.batch_size=16", "trainer.max_epochs=2"]
+    words += ["method=simclr", f"data={PREFIX}{kind}", "trainer=cpu", "hydra.run.dir=run"]
+    done = run("train.py", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"views.png", "curves.png", "metrics.csv"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    found = json.loads((tmp_path / "run/summary.json").read_text())
+    source = build.build_data(tiny("simclr", kind)).train.source
+    assert found[source.baseline_name]["linear"] > 25 and found["untrained network"]["linear"] > 0

@@ -121,7 +121,13 @@ def _fitted(model: Any, x: np.ndarray, y: np.ndarray, grid: Sequence[float]) -> 
     """The machine of the best C of ``grid``, trained on all rows, and that C."""
     if len(grid) == 1 or len(y) // len(np.unique(y)) < INNER or len(y) < FEW:
         chosen = grid[0] if len(grid) == 1 else math.inf
-        return model.set_params(svc__C=chosen).fit(x, y), chosen
+        try:
+            return model.set_params(svc__C=chosen).fit(x, y), chosen
+        except ValueError as error:  # of rows that cannot be told apart without an error
+            raise ValueError(
+                f"with C={chosen:g}, which is for features that classes do not share, there is no machine ({error}); "
+                "set protocol.C=[1.0], or protocol.standardize=true"
+            ) from None
     search = GridSearchCV(model, {"svc__C": list(grid)}, cv=INNER)
     with warnings.catch_warnings():
         # A class of fewer than five is missing in some inner folds, as in the authors'.

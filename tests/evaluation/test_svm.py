@@ -91,3 +91,13 @@ def test_folds_judge_a_run_without_validation_set(trained) -> None:  # noqa: F81
         run(settings(trained.folder, "protocol=svm"))
     with pytest.raises(ConfigError, match="needs a validation set and this data has none"):
         run(settings(trained.folder))
+
+
+def test_rows_that_no_infinite_machine_tells_apart_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(self: SVC, *_: object) -> None:
+        raise ValueError("The dual coefficients or intercepts are not finite.")
+
+    monkeypatch.setattr(SVC, "fit", fit)
+    message = r"with C=inf, which is for .*not finite.* set protocol.C=\[1.0\], or protocol.standardize=true"
+    with pytest.raises(ValueError, match=message):
+        evaluate(features(12, 0), features(12, 1), 3)

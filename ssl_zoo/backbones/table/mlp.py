@@ -36,8 +36,12 @@ class TableBackbone(Backbone):
             )
 
     def preprocessing(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """How columns become numbers: ``(x - offset) / scale``, or one number for each of ``values``."""
-        return {"columns": json.loads(config["data"]["source"]["encoding"])}
+        """How columns become numbers: ``(x - offset) / scale``, or one number for each of ``values``.
+
+        A run that the training command did not start has not kept it (``auto``).
+        """
+        kept = config["data"]["source"]["encoding"]
+        return {"columns": kept if kept == "auto" else json.loads(kept)}
 
     def example(self) -> Tensor:
         return torch.randn(2, self.inputs, generator=torch.Generator().manual_seed(0))
