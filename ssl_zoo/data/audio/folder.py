@@ -13,8 +13,8 @@ from ssl_zoo.data.audio.build import Listed, Settings, sources
 from ssl_zoo.data.audio.decode import SUFFIXES
 from ssl_zoo.data.image import csv_file
 from ssl_zoo.data.image.listing import is_data
-from ssl_zoo.data.image.split_names import split_of
 from ssl_zoo.data.source import Splits
+from ssl_zoo.data.split_names import split_of
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Count, Size
 
