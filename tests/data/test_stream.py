@@ -115,13 +115,26 @@ def test_litdata_reads_what_we_write_and_we_read_what_litdata_writes(store, tmp_
     assert StreamingDataset(str(store / "train"))[17] == ours.encoded(17)[0]
     writer = Cache(str(tmp_path / "theirs"), chunk_bytes="8KB")
     for i in range(20):
-        writer[i] = {"label": i, "image": ours.encoded(i)[0], "name": f"sample {i}"}
+        writer[i] = (i, ours.encoded(i)[0], f"sample {i}")
     writer.done()
     writer.merge()
     with pytest.warns(UserWarning, match="holds no labels.npy: its images are taken as unlabelled"):
         theirs = opened(tmp_path / "theirs").train
     assert theirs.labels is None and len(theirs) == 20
     assert all(torch.equal(theirs.load(i), ours.load(i)) for i in range(20))
+
+
+def test_an_arrow_table_of_litdata_is_told(store, tmp_path):
+    pytest.importorskip("pyarrow", reason="litdata writes such tables where pyarrow is there")
+    ours, writer = opened(store).train, Cache(str(tmp_path / "theirs"), chunk_bytes="8KB")
+    for i in range(4):
+        writer[i] = {"label": i, "image": ours.encoded(i)[0]}
+    writer.done()
+    writer.merge()
+    with pytest.warns(UserWarning, match="holds no labels.npy"):
+        theirs = opened(tmp_path / "theirs").train
+    with pytest.raises(DamagedFile, match="litdata wrote an Arrow table, .* give it tuples instead of dicts"):
+        theirs.load(0)
 
 
 def test_images_in_memory_come_back_pixel_by_pixel(tmp_path):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ssl_zoo.errors import ConfigError
 
 INDEX = "index.json"
 ENCODED = ("bytes", "jpeg")  # what litdata calls items that are stored as an image file's content
+ARROW = b"LDARW01\0"  # the end of a chunk that is an Arrow table
 PAUSES = (2.0, 10.0, 30.0)  # seconds before a download is tried again
 TURNS = 3000  # attempts to find room in the cache while other processes fill it
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -354,9 +355,16 @@ def read_item(path: Path, row: int, size: int) -> bytes:
         file.seek(4 * (1 + row))
         start, end = struct.unpack("<II", file.read(8))
         if not start < end <= size:
-            raise ValueError(f"its table says bytes {start} to {end} of {size}")
+            raise ValueError(f"its table says bytes {start} to {end} of {size}{_by_arrow(file, size)}")
         file.seek(start)
         item = file.read(end - start)
     if len(item) < end - start:
         raise ValueError(f"{len(item)} of {end - start} bytes")
     return item
+
+
+def _by_arrow(file: IO[bytes], size: int) -> str:
+    """What is told of a chunk that litdata wrote as an Arrow table, which it does to dicts where pyarrow is there."""
+    file.seek(max(size - len(ARROW), 0))
+    told = ": litdata wrote an Arrow table, which is not read here; give it tuples instead of dicts"
+    return told if file.read(len(ARROW)) == ARROW else ""
