@@ -40,8 +40,9 @@ PREFIX = "synthetic_"
 MODALITIES = sorted(path.stem.removeprefix(PREFIX) for path in (CONF / "data").glob(f"{PREFIX}*.yaml"))
 PASSING = ("simclr", "barlow_twins", "byol", "vicreg")  # their views on as they are
 TRIED = [(name, kind) for kind in MODALITIES for name in (*PASSING, *(m for m in ALL_METHODS if modality(m) == kind))]
-# One of those that pass views on, and all that are of a modality.
+# One of those that pass views on, and all that are of a modality; of each modality the last one.
 FAST = [pair for pair in TRIED if pair[0] not in PASSING[1:]]
+ONE = [[pair for pair in FAST if pair[1] == kind][-1] for kind in MODALITIES]
 # Sizes of networks for a test of milliseconds, where they have them.
 SMALL = {
     "hidden": 8, "width": 8, "out_features": 16, "channels": 8, "depth": 2, "layers": 2, "context": 8, "dim": 8,
@@ -134,7 +135,7 @@ def test_two_steps_are_finite_and_move_all_that_is_trainable(name: str, kind: st
     assert trained <= moved and moved - trained <= {key for key in before if key.startswith(averages)}
 
 
-@pytest.mark.parametrize(("name", "kind"), quickly(TRIED, FAST))
+@pytest.mark.parametrize(("name", "kind"), quickly(TRIED, ONE))
 def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str, kind: str) -> None:
     method, data = made(name, kind)
     first, second, third = batches(data, 3)
@@ -148,7 +149,7 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(name: str, kind: str) -> None:
     assert_same(method.state_dict(), copy.state_dict())
 
 
-@pytest.mark.parametrize(("name", "kind"), quickly(TRIED, FAST))
+@pytest.mark.parametrize(("name", "kind"), quickly(TRIED, ONE))
 def test_two_processes_equal_one(name: str, kind: str, pool: GlooPool) -> None:
     one = run_steps(name, kind)
     for two in pool.run(run_steps, name, kind):
