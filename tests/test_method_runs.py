@@ -121,3 +121,21 @@ def test_in_double_precision_it_goes_on_bit_for_bit_too(name: str, tmp_path: Pat
     assert {x.dtype for x in weights} == {torch.float64}
     for part in ("state_dict", "optimizer_states"):
         assert_same(whole[part], resumed[part])
+
+
+@pytest.mark.parametrize("stop", [5, 6])  # in the middle and at the end of an epoch
+def test_limited_by_steps_it_goes_on_bit_for_bit_too(stop: int, tmp_path: Path) -> None:
+    short = ["data.source.samples=16", "trainer.max_epochs=-1", "trainer.max_steps=8"]
+    whole = fit("simclr", tmp_path / "whole", "none", more=short)
+    cfg = tiny_config("simclr", [*RUN, "callbacks=none", *short])
+    folder = tmp_path / "parts"
+    cfg.run_dir, last = str(folder), folder / "checkpoints/last.ckpt"
+    kill = {"_target_": "tests.cli.kill.Kill", "step": stop, "signal_name": "SIGTERM"}
+    OmegaConf.update(cfg, "callbacks.kill", kill, force_add=True)
+    with pytest.raises(Terminated):
+        worker.run(cfg, folder)
+    assert torch.load(last, weights_only=True)["global_step"] == stop
+    resumed = fit("simclr", folder, "none", resume=True, more=short)
+    assert resumed["epoch"] == whole["epoch"] and resumed["global_step"] == 8
+    for part in ("state_dict", "optimizer_states"):
+        assert_same(whole[part], resumed[part])
