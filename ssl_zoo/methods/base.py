@@ -127,8 +127,8 @@ class Method(Float32State, pl.LightningModule):
 
     def configure_model(self) -> None:
         """Before every fit: the layout decides in which order numbers are summed, whoever has made the trainer."""
-        # With max_steps Lightning takes a checkpoint of the end of an epoch for one of its middle, and would go on with
-        # one batch too few in it.
+        # In a run limited by steps Lightning takes a checkpoint of the end of an epoch for one of its middle, and would
+        # go on with one batch too few in it.
         self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
         if isinstance(precision, DoublePrecision):
