@@ -182,3 +182,13 @@ def _average_gradients(method: Method) -> None:
             if p.grad is not None:
                 torch.distributed.all_reduce(p.grad)
                 p.grad /= world_size()
+
+
+def over_ranks(method: Method, outs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the steps that :func:`train_step` took: mean losses over all ranks, first gradients, and the state now."""
+    losses = torch.stack([out["loss"] for out in outs])
+    if world_size() > 1:
+        torch.distributed.all_reduce(losses)
+        losses /= world_size()
+    state = {key: value for key, value in method.state_dict().items() if isinstance(value, torch.Tensor)}
+    return {"losses": losses, "gradients": outs[0]["gradients"], "state": state}

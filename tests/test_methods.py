@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from ssl_zoo import config
-from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.signatures import INJECTED, locate
-from tests.helpers import METHODS, of_images, quickly, tiny_batch, tiny_method, train_step, view_sizes
+from tests.helpers import METHODS, of_images, over_ranks, quickly, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 
 EXACT = torch.float64
@@ -31,12 +30,7 @@ def run_steps(name: str, steps: int = 3) -> dict[str, Any]:
         # 1e-8 rounding of 1e-15 becomes steps of 3e-10 (W-MSE, one process with two threads against two with one).
         group.update({"eps": EPS} if "betas" in group else {})
     outs = [train_step(method, tiny_batch(sizes, step, EXACT)) for step in range(steps)]
-    losses = torch.stack([out["loss"] for out in outs])
-    if world_size() > 1:
-        torch.distributed.all_reduce(losses)
-        losses /= world_size()
-    state = {key: value for key, value in method.state_dict().items() if isinstance(value, torch.Tensor)}
-    return {"losses": losses, "gradients": outs[0]["gradients"], "state": state}
+    return over_ranks(method, outs)
 
 
 @pytest.mark.parametrize("name", METHODS)

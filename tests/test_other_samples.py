@@ -22,7 +22,6 @@ from ssl_zoo import build, config, worker
 from ssl_zoo.callbacks.checkpoint import Terminated
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.data.datamodule import DataModule
-from ssl_zoo.distributed import world_size
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.evaluation.run import run as evaluate
 from ssl_zoo.export import export
@@ -32,7 +31,7 @@ from ssl_zoo.optim.schedules import Progress
 from ssl_zoo.samples import cast
 from ssl_zoo.signatures import INJECTED, locate
 from tests.cli.test_runs import run
-from tests.helpers import ALL_METHODS, CONF, ROWS, _narrow, modality, train_step
+from tests.helpers import ALL_METHODS, CONF, ROWS, _narrow, modality, over_ranks, train_step
 from tests.pool import GlooPool
 from tests.test_method_runs import assert_same
 
@@ -107,12 +106,7 @@ def run_steps(name: str, kind: str, steps: int = 3) -> dict[str, Any]:
         # Adam divides by the gradient, and that of a bias before a batch norm is nothing but rounding.
         group.update({"eps": 1e-4} if "eps" in group else {})
     outs = [train_step(method, batch) for batch in batches(data, steps)]
-    losses = torch.stack([out["loss"] for out in outs])
-    if world_size() > 1:
-        torch.distributed.all_reduce(losses)
-        losses /= world_size()
-    state = {key: value for key, value in method.state_dict().items() if isinstance(value, torch.Tensor)}
-    return {"losses": losses, "gradients": outs[0]["gradients"], "state": state}
+    return over_ranks(method, outs)
 
 
 def test_there_is_data_of_every_modality_but_images() -> None:

@@ -297,14 +297,21 @@ class Augmentation:
         self.eval = eval
         self.where = where
 
+    def told(self, source: Any) -> Mapping[str, Any]:
+        """What operations may ask for by the names of their arguments: the facts of ``source``."""
+        return source.facts
+
     def make_views(self, source: Any) -> ViewPipeline:
         """The training views for samples of ``source``."""
-        return self.pipeline(self.views, source.facts, source.collate)
+        pipeline = self.pipeline(self.views, self.told(source), source.collate)
+        pipeline.once = self.once
+        return pipeline
 
     def make_eval(self, source: Any) -> EvalView:
         """The evaluation view."""
-        view = Operations(ViewSpec(checked(self.eval["ops"])), 0, source.facts)
-        return EvalView(view, self.pipeline.make_ending(source.facts), source.collate)
+        told = self.told(source)
+        view = Operations(ViewSpec(checked(self.eval["ops"])), 0, told)
+        return EvalView(view, self.pipeline.make_ending(told), source.collate)
 
     @classmethod
     def finetuning_view(cls, config: Mapping[str, Any], ops: Sequence[Any]) -> dict[str, Any]:

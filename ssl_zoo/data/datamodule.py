@@ -113,7 +113,6 @@ class DataModule(pl.LightningDataModule):
         self._prepare_views()
         # Two copies: workers are forked with one that has never seen a device.
         self.views, self._worker_views = (self._make_views() for _ in range(2))
-        self.views.once = self._worker_views.once = self.augmentation.once
         self.captured = CapturedViews(self.views)
         self.eval_view, self._worker_eval_view = (self._make_eval() for _ in range(2))
         self._check_views()

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from ssl_zoo.backbones.apply import passing, per_view
+from ssl_zoo.backbones.apply import per_view
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.contrastive import nt_xent
 from ssl_zoo.losses.tables import clean_against_corrupted
-from ssl_zoo.methods.base import Compared, Method
+from ssl_zoo.methods.simclr import SimCLR
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
 
 
-class SCARF(Method):
+class SCARF(SimCLR):
     """SCARF, Bahri et al. 2021, https://arxiv.org/abs/2106.15147 (Sec. 3, Algorithm 1).
 
     The first view is the row, the second one has ``floor(0.6 M)`` of its columns from other rows (``table/corrupt``).
@@ -36,7 +34,6 @@ class SCARF(Method):
     """
 
     modality = "table"
-    compares: Compared | None = "batch"
     authors_pass = staticmethod(per_view)
 
     def __init__(
@@ -49,20 +46,11 @@ class SCARF(Method):
         grad_cache: Size = 1,
         views_together: bool | None = None,
     ) -> None:
-        super().__init__(backbone, optimizer)
-        self.projector = projector(backbone.out_features)
-        self.temperature = temperature
+        super().__init__(backbone, optimizer, projector, temperature, False, grad_cache, views_together)
         self.both_directions = both_directions
-        self.grad_cache = grad_cache
-        self.passes = passing(views_together, self.authors_pass)
-
-    def encode(self, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        h = self.passes(self.backbone, views)                                        # 2 x [B, F]
-        z = self.passes(self.projector, h)                                           # 2 x [B, D]
-        return h[0], *[nn.functional.normalize(x, dim=1) for x in z]
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        h, clean, corrupted = in_chunks(self, self.encode, batch.views, self.grad_cache)
+        h, clean, corrupted = in_chunks(self, self.encode, batch.views, self.grad_cache)   # [B, F], 2 x [B, D]
         offset, keys = rank() * len(clean), gather(corrupted)                        # [W * B, D]
         if self.both_directions:
             loss = nt_xent(clean, corrupted, gather(clean), keys, offset, self.temperature)

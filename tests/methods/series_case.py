@@ -12,7 +12,7 @@ from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import rank, world_size
 from ssl_zoo.methods.base import Method
 from ssl_zoo.optim.schedules import Progress
-from tests.helpers import train_step
+from tests.helpers import over_ranks, train_step
 
 ROWS = 8
 TINY = ["data=synthetic_series", f"data.batch_size={ROWS}", "data.source.samples=32", "data.source.length=24"]
@@ -56,9 +56,4 @@ def steps(name: str, count: int = 2, extra: tuple[str, ...] = ()) -> dict[str, A
     for step in range(count):
         torch.manual_seed(step)
         outs.append(train_step(method, batch_of(data, step)))
-    losses = torch.stack([out["loss"] for out in outs])
-    if world_size() > 1:
-        torch.distributed.all_reduce(losses)
-        losses /= world_size()
-    state = {key: value for key, value in method.state_dict().items() if isinstance(value, torch.Tensor)}
-    return {"losses": losses, "gradients": outs[0]["gradients"], "state": state}
+    return over_ranks(method, outs)

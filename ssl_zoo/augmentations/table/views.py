@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssl_zoo.augmentations.pipeline import Augmentation, EvalView, Operations, ViewPipeline, ViewSpec, checked
+from ssl_zoo.augmentations.pipeline import Augmentation, ViewPipeline
 from ssl_zoo.augmentations.table.encode import Encode
 from ssl_zoo.errors import ConfigError
 
@@ -30,15 +30,6 @@ class TableViews(Augmentation):
     pipeline = TablePipeline
     drawn_by = "ssl_zoo.report.tables.save_rows"
 
-    def make_views(self, source: Any) -> ViewPipeline:
-        return self.pipeline(self.views, self._told(source), source.collate)
-
-    def make_eval(self, source: Any) -> EvalView:
-        told = self._told(source)
-        view = Operations(ViewSpec(checked(self.eval["ops"])), 0, told)
-        return EvalView(view, self.pipeline.make_ending(told), source.collate)
-
-    @staticmethod
-    def _told(source: Any) -> dict[str, Any]:
+    def told(self, source: Any) -> Mapping[str, Any]:
         """The facts, and the training rows ``[N, M]``."""
         return {**source.facts, "table": source.fetch(torch.arange(len(source))).cpu()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.data.fingerprint import content, digest, numbers, sampled
+from ssl_zoo.data.tensors import Tensors
 from ssl_zoo.errors import ConfigError
 
 
-class Series:
+class Series(Tensors):
     """Series of one data set, all as long as the longest of them.
 
     Args:
@@ -24,8 +24,6 @@ class Series:
         statistics: ``(mean, deviation)`` of each channel, which ``values`` were standardised by; None: they were not.
     """
 
-    in_memory = True
-    damage_limit = 0
     baseline_name = "summary statistics"
 
     def __init__(
@@ -38,9 +36,7 @@ class Series:
     ) -> None:
         if values.dim() != 3 or not values.is_floating_point() or not values.numel():
             raise ConfigError(f"series are {values.dtype} {list(values.shape)}, wanted floats [N, T, C]")
-        self.values = values.float()
-        self.labels = labels
-        self.classes = None if labels is None else classes
+        super().__init__(values.float(), labels, classes)
         self.decisions = list(decisions)
         self.statistics = statistics
 
@@ -51,23 +47,6 @@ class Series:
             mean, deviation = (tuple(x.tolist()) for x in self.statistics)
             found |= {"channel_means": mean, "channel_deviations": deviation}
         return found
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def fetch(self, index: Tensor) -> Tensor:
-        return self.values[index.to(self.values.device)]
-
-    def load(self, index: int, hint: Any = None) -> Tensor:
-        return self.values[index].cpu()
-
-    def collate(self, samples: Sequence[Tensor]) -> Tensor:
-        return torch.stack(list(samples))
-
-    def to(self, device: torch.device) -> Series:
-        moved = copy.copy(self)
-        moved.values, moved.labels = self.values.to(device), None if self.labels is None else self.labels.to(device)
-        return moved
 
     def fingerprint(self) -> str:
         return digest("series", str(list(self.values.shape)), numbers(self.labels), content(sampled(self.values)))
