@@ -27,6 +27,7 @@ class VIME(Method):
     Args:
         inputs: Numbers of a row; None: the data say it.
         columns: Names of the columns; None: the data say them.
+        unit_range: Whether the numbers of the table lie in [0, 1]; None: the data say it.
         alpha: Weight of the second head's loss.
     """
 
@@ -38,11 +39,15 @@ class VIME(Method):
         optimizer: OptimizerRecipe,
         inputs: Size | None = None,
         columns: Sequence[str] | None = None,
+        unit_range: bool | None = None,
         alpha: NonNegative = 2.0,
     ) -> None:
         super().__init__(backbone, optimizer)
         if inputs is None or columns is None:
             raise ValueError("method=vime needs a table, whose inputs and columns the data say; choose data=table")
+        if unit_range is False:
+            raise ValueError("method=vime rebuilds numbers from 0 to 1, and those of the table are not; set "
+                             "data.source.numbers=minmax")
         self.mask_head = nn.Linear(backbone.out_features, len(columns))
         self.feature_head = nn.Linear(backbone.out_features, inputs)
         self.alpha = alpha

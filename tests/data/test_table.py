@@ -41,13 +41,14 @@ def test_numbers_are_standardised_categories_counted_and_missing_cells_kept(tmp_
     assert train.values[:, 1].tolist() == [1, 0, 1, 0]
     assert train.values[3, 0].isnan() and train.values[1, 2].isnan() and int(train.values.isnan().sum()) == 2
     assert train.values[:3, 0].tolist() == pytest.approx([-1.224745, 0, 1.224745])
-    assert train.facts == {"inputs": 4, "columns": ["age", "city", "income"], "widths": [1, 2, 1]}
+    assert train.facts == {"inputs": 4, "columns": ["age", "city", "income"], "widths": [1, 2, 1], "unit_range": False}
     assert from_json(train.resolved["encoding"]) == train.columns
 
 
 def test_between_zero_and_one_or_as_they_are(tmp_path: Path) -> None:
     file = write(tmp_path, "a.csv", ROWS)
     assert read(file, numbers="minmax").train.values[:3, 0].tolist() == [0, 0.5, 1]
+    assert read(file, numbers="minmax").train.facts["unit_range"]
     assert read(file, numbers="none").train.values[:3, 0].tolist() == [20, 40, 60]
     constant = read(write(tmp_path, "b.csv", ["3,a", "3,b"], "x,label")).train
     assert constant.values.tolist() == [[0], [0]]
@@ -148,6 +149,7 @@ def test_an_unknown_category_may_count_as_missing(tmp_path: Path) -> None:
         ("age,label", ["1,a"], {"numbers": "standart"}, "data.source.numbers=standart: did you mean 'standard'"),
         ("name,label", [f"n{i},a" for i in range(50)], {}, r"50 different values in 50 rows.*ignore=\[name\]"),
         ("x,label", [f"1,{i}.5" for i in range(50)], {}, "classes are wanted, not numbers to be predicted"),
+        ("x,y,label", ["1,,a"], {}, r"y has no value in any row; leave it out: data.source.ignore=\[y\]"),
         ("x,label", ["1,"], {}, "no row has a label; data.source.target=none says"),
         ("x,label,split", ["1,a,train", "1,b,trian"], {}, "row 3: split is 'trian', wanted train, val or test"),
         ("x,label,split", ["1,a,val"], {}, "no row has the split train"),

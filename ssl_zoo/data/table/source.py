@@ -37,13 +37,20 @@ class Rows(Tensors):
         super().__init__(values, labels, classes)
         self.columns = tuple(columns)
         self.decisions = list(decisions)
+        numbers_of = values[:, [column.values is None for column in columns]].nan_to_num(0.0)
+        self.unit_range = bool(((numbers_of >= 0) & (numbers_of <= 1)).all())
         self.resolved = {"encoding": to_json(columns)}
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """``columns``: their names; ``widths``: how many numbers a network gets of each; ``inputs``: of all of them."""
+        """What networks and operations must know.
+
+        ``columns``: their names; ``widths``: how many numbers a network gets of each; ``inputs``: of all of them;
+        ``unit_range``: whether all numbers of the rows lie between 0 and 1.
+        """
         widths = [column.inputs for column in self.columns]
-        return {"inputs": sum(widths), "columns": [column.name for column in self.columns], "widths": widths}
+        names = [column.name for column in self.columns]
+        return {"inputs": sum(widths), "columns": names, "widths": widths, "unit_range": self.unit_range}
 
     def fingerprint(self) -> str:
         return digest("table", self.resolved["encoding"], numbers(self.labels), content(self.values))

@@ -148,6 +148,8 @@ def _fitted(cells: Cells, label: str | None, options: Options) -> list[Column]:
 
 def _column(cells: Cells, name: str, options: Options) -> Column:
     known = [text for text in cells.column(name) if text is not None]
+    if not known:
+        raise ConfigError(f"{cells.name}: {name} has no value in any row; leave it out: data.source.ignore=[{name}]")
     numbers = [number for text in known if (number := parsed(text)) is not None]
     if name not in options.categories and len(numbers) >= PARSED * len(known):
         return fit_numbers(name, numbers, options.numbers)

@@ -33,7 +33,7 @@ def check_self_loss(case: Any, arrays: Values) -> None:
     clean, noisy, target = (torch.tensor(arrays[name]) for name in ("x", "x_tilde", "mask_target"))
     inputs = clean.shape[1]
     backbone = mlp(inputs, hidden=[], out_features=-1)
-    method = VIME(backbone, no_recipe(), inputs, [str(i) for i in range(inputs)], h["alpha"]).to(clean.dtype)
+    method = VIME(backbone, no_recipe(), inputs, [str(i) for i in range(inputs)], alpha=h["alpha"]).to(clean.dtype)
     layers = {"encoder": backbone.net[0], "mask_head": method.mask_head, "feature_head": method.feature_head}
     assert h["epsilon"] == 1e-7
     for name, layer in layers.items():
