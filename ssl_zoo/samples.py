@@ -112,3 +112,13 @@ def chunk(view: Any, parts: int) -> list[Any]:
 def kind(view: Any) -> Any:
     """What views must have in common to pass together: the shape of a sample, or the class of a view."""
     return tuple(view.shape[1:]) if isinstance(view, Tensor) else type(view)
+
+
+def shape_of(view: Any) -> tuple[int, ...]:
+    """The shape of a tensor; () of anything else, which no network of tensors takes."""
+    return tuple(view.shape) if isinstance(view, Tensor) else ()
+
+
+def described(view: Any) -> str:
+    """What a message calls a view: its shape, or the name of its class."""
+    return str(list(view.shape)) if isinstance(view, Tensor) else type(view).__name__

@@ -168,6 +168,21 @@ def test_on_other_samples_it_is_refused_with_a_sentence(name: str, kind: str) ->
         build.check_signatures(cfg)
 
 
+@pytest.mark.parametrize("kind", MODALITIES)
+def test_views_and_networks_of_other_samples_are_refused_with_a_sentence(kind: str) -> None:
+    for other in {*MODALITIES} - {kind}:
+        theirs, cfg = tiny("simclr", other), tiny("simclr", kind)
+        cfg.augmentation = theirs.augmentation
+        message = f"is for samples of the kind '{other}', and those of the data are of the kind '{kind}'"
+        with pytest.raises(ConfigError, match=message):
+            build.build_data(cfg)
+        cfg = tiny("simclr", kind)
+        cfg.backbone = theirs.backbone
+        data = build.build_data(cfg)
+        with pytest.raises(ConfigError, match="backbone"):
+            build.build_method(cfg, data.info).training_loss(next(iter(batches(data, 1))))
+
+
 def fit(
     name: str, kind: str, folder: Path, callbacks: str = "default", kill: bool = False, resume: bool = False
 ) -> dict[str, Any]:

@@ -297,12 +297,22 @@ class Augmentation:
         self.eval = eval
         self.where = where
 
+    def check(self, source: Any) -> None:
+        """Raise a ConfigError if ``source`` says that its samples are of another kind."""
+        kind = getattr(source, "modality", None)
+        if kind not in (None, self.modality):
+            raise ConfigError(
+                f"augmentation is for samples of the kind {self.modality!r}, and those of the data are of the kind "
+                f"{kind!r}; leave augmentation out, or choose one that is for them with augmentation=NAME"
+            )
+
     def told(self, source: Any) -> Mapping[str, Any]:
         """What operations may ask for by the names of their arguments: the facts of ``source``."""
         return source.facts
 
     def make_views(self, source: Any) -> ViewPipeline:
         """The training views for samples of ``source``."""
+        self.check(source)
         pipeline = self.pipeline(self.views, self.told(source), source.collate)
         pipeline.once = self.once
         return pipeline
@@ -310,7 +320,7 @@ class Augmentation:
     def make_eval(self, source: Any) -> EvalView:
         """The evaluation view."""
         told = self.told(source)
-        view = Operations(ViewSpec(checked(self.eval["ops"])), 0, told)
+        view = self.pipeline.operations(ViewSpec(checked(self.eval["ops"])), 0, told)
         return EvalView(view, self.pipeline.make_ending(told), source.collate)
 
     @classmethod

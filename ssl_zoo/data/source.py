@@ -60,8 +60,9 @@ class Source(Protocol):
 
     What a source may have besides: ``shards`` (:class:`Shards`), where its samples are not equally near; without, or
     with None, epochs run through all samples in any order. ``shares`` (:class:`Shares`), to be drawn from in these
-    proportions. ``decisions``, what it decided about its files, a line each. ``baseline``: a batch of samples to
-    ``[B, F]``, numbers that a trained network must beat. ``resolved``, what its settings that say auto have become.
+    proportions. ``modality``, the kind of its samples: views of another kind are refused. ``decisions``, what it
+    decided about its files, a line each. ``baseline``: a batch of samples to ``[B, F]``, numbers that a trained network
+    must beat. ``resolved``, what its settings that say auto have become.
     """
 
     labels: Tensor | None
@@ -145,6 +146,10 @@ class Part:
     @property
     def facts(self) -> Mapping[str, Any]:
         return getattr(self.source, "facts", {})
+
+    @property
+    def modality(self) -> str | None:
+        return getattr(self.source, "modality", None)
 
     def fetch(self, index: Tensor) -> Any:
         return self.source.fetch(self.positions[index.to(self.positions.device)])

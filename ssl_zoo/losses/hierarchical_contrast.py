@@ -57,7 +57,7 @@ def _cross_entropy(logits: Tensor, own: Tensor, positive: Tensor) -> Tensor:
     """Mean over the rows of ``[G, R, K]``: row r is column ``own[r]``, which is left out, and wants ``positive[r]``."""
     rows = torch.arange(len(own), device=logits.device)
     wanted = logits[:, rows, positive]  # [G, R]
-    left_out = torch.zeros_like(logits[0], dtype=torch.bool).index_put_((rows, own), torch.tensor(True).to(own.device))
+    left_out = own[:, None] == torch.arange(logits.shape[2], device=logits.device)   # [R, K]
     return (logits.masked_fill(left_out, -torch.inf).logsumexp(2) - wanted).mean()
 
 

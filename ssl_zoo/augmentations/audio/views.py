@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.augmentations import pipeline
-from ssl_zoo.augmentations.pipeline import EvalView, Operations, ViewSpec, checked
+from ssl_zoo.augmentations.pipeline import Operations
 from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.ranges import Size
 
@@ -65,7 +65,7 @@ class AudioViews(pipeline.Augmentation):
     """What ``conf/augmentation`` has for recordings.
 
     Args:
-        views, eval, where: as of :class:`ssl_zoo.augmentations.pipeline.Augmentation`.
+        views, eval, where, once: as of :class:`ssl_zoo.augmentations.pipeline.Augmentation`.
         window: Samples of a view, which the operations of the file refer to.
     """
 
@@ -74,11 +74,12 @@ class AudioViews(pipeline.Augmentation):
     drawn_by = "ssl_zoo.report.sounds.save_sound_views"
 
     def __init__(
-        self, views: Sequence[Any], eval: Mapping[str, Any], window: Size | None = None, where: str = "auto"
+        self,
+        views: Sequence[Any],
+        eval: Mapping[str, Any],
+        window: Size | None = None,
+        where: str = "auto",
+        once: bool = False,
     ) -> None:
-        super().__init__(views, eval, where)
+        super().__init__(views, eval, where, once)
         self.window = window
-
-    def make_eval(self, source: Any) -> EvalView:
-        view = View(ViewSpec(checked(self.eval["ops"])), 0, source.facts)
-        return EvalView(view, ViewPipeline.make_ending(source.facts), source.collate)

@@ -10,7 +10,6 @@ from torch import nn
 
 from ssl_zoo.augmentations.pipeline import Augmentation, ViewPipeline
 from ssl_zoo.augmentations.table.encode import Encode
-from ssl_zoo.errors import ConfigError
 
 
 class TablePipeline(ViewPipeline):
@@ -18,8 +17,6 @@ class TablePipeline(ViewPipeline):
 
     @classmethod
     def make_ending(cls, facts: Mapping[str, Any]) -> nn.Module:
-        if "widths" not in facts:
-            raise ConfigError("augmentation is for tables, and the samples of this data are none; choose data=table")
         return Encode(facts["widths"])
 
 

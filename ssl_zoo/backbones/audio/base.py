@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.samples import described, shape_of
 
 
 class AudioBackbone(Backbone):
@@ -26,10 +27,8 @@ class AudioBackbone(Backbone):
 
     def check(self, view: Tensor) -> None:
         channels = self.origin.in_channels
-        if view.ndim != 3 or view.shape[1] != channels:
-            raise ConfigError(
-                f"backbone {self.name!r} got a view of shape {list(view.shape)}, wanted windows [B, {channels}, T]"
-            )
+        if len(shape_of(view)) != 3 or view.shape[1] != channels:
+            raise ConfigError(f"backbone {self.name!r} got a view {described(view)}, wanted windows [B, {channels}, T]")
         if view.shape[2] < self.shortest:
             raise ConfigError(
                 f"backbone {self.name!r} got windows of {view.shape[2]} samples, wanted at least {self.shortest}; set "

@@ -12,6 +12,7 @@ from ssl_zoo.backbones.image.resnet import ResNet
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.ranges import Positive, Size
+from ssl_zoo.samples import described, shape_of
 
 SHORTEST = 8  # frames
 
@@ -33,11 +34,11 @@ class LogMelResNet(nn.Module):
 
 class LogMelBackbone(AudioBackbone):
     def check(self, view: Tensor) -> None:
-        if view.ndim == 3:
+        if len(shape_of(view)) == 3:
             super().check(view)
-        elif view.ndim != 4 or view.shape[1] != self.origin.in_channels:
+        elif len(shape_of(view)) != 4 or view.shape[1] != self.origin.in_channels:
             raise ConfigError(
-                f"backbone {self.name!r} got a view of shape {list(view.shape)}, wanted windows "
+                f"backbone {self.name!r} got a view {described(view)}, wanted windows "
                 f"[B, {self.origin.in_channels}, T] or spectrograms [B, {self.origin.in_channels}, M, F]"
             )
 

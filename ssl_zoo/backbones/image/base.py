@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.samples import described, shape_of
 from ssl_zoo.sides import Side, height_width
 
 
@@ -90,9 +91,9 @@ class ImageBackbone(Backbone):
 
     def check(self, view: Tensor) -> None:
         """Raise a ConfigError that names got, wanted and the option to change if ``view`` does not suit the network."""
-        if view.ndim != 4 or view.shape[1] != self.origin.in_channels:
+        if len(shape_of(view)) != 4 or view.shape[1] != self.origin.in_channels:
             raise ConfigError(
-                f"backbone {self.name!r} got a view of shape {list(view.shape)}, wanted [B, {self.origin.in_channels}, "
+                f"backbone {self.name!r} got a view of shape {described(view)}, wanted [B, {self.origin.in_channels}, "
                 "H, W]; set backbone.in_channels (default: data.channels) to the channels of the images"
             )
         self._check_size(view.shape[2], view.shape[3])

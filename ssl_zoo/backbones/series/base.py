@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.samples import described, shape_of
 
 WITH_STEPS = "ts2vec_encoder"
 WITH_SEQUENCE = "ts_tcc_encoder, ts2vec_encoder"
@@ -33,10 +34,9 @@ class SeriesBackbone(Backbone):
         self.length = length
 
     def check(self, view: Any) -> None:
-        if not isinstance(view, Tensor) or view.dim() != 3 or view.shape[2] != self.channels:
-            got = list(view.shape) if isinstance(view, Tensor) else type(view).__name__
+        if len(shape_of(view)) != 3 or view.shape[2] != self.channels:
             raise ConfigError(
-                f"backbone {self.name!r} takes series [B, T, {self.channels}], got {got}; leave "
+                f"backbone {self.name!r} takes series [B, T, {self.channels}], got {described(view)}; leave "
                 "backbone.channels to the data (null)"
             )
         if self.length is not None and view.shape[1] != self.length:

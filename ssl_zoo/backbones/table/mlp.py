@@ -13,6 +13,7 @@ from ssl_zoo.backbones.base import Backbone, Origin
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.ranges import Size
+from ssl_zoo.samples import described, shape_of
 
 NORMS: dict[str, Callable[[int], nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -29,9 +30,9 @@ class TableBackbone(Backbone):
         self.inputs = inputs
 
     def check(self, view: Any) -> None:
-        if view.ndim != 2 or view.shape[1] != self.inputs:
+        if len(shape_of(view)) != 2 or view.shape[1] != self.inputs:
             raise ConfigError(
-                f"backbone {self.name!r} takes rows of {self.inputs} numbers, got {list(view.shape)}; it was built for "
+                f"backbone {self.name!r} takes rows of {self.inputs} numbers, got {described(view)}; it was built for "
                 "a table with other columns"
             )
 

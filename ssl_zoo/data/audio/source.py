@@ -21,6 +21,7 @@ class AudioSource:
 
     sample_rate: int  # Hz
     channels: int
+    modality = "audio"
     baseline_name = "log-mel statistics"
 
     @property

@@ -29,6 +29,7 @@ class GraphSource:
         decisions: What was decided about the files, a line each.
     """
 
+    modality = "graph"
     baseline_name = "sums and means of node features"
 
     def __init__(

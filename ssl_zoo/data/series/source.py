@@ -24,6 +24,7 @@ class Series(Tensors):
         statistics: ``(mean, deviation)`` of each channel, which ``values`` were standardised by; None: they were not.
     """
 
+    modality = "series"
     baseline_name = "summary statistics"
 
     def __init__(

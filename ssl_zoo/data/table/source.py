@@ -24,6 +24,7 @@ class Rows(Tensors):
         decisions: What was decided about the files, a line each.
     """
 
+    modality = "table"
     baseline_name = "columns"
 
     def __init__(
