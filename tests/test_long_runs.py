@@ -30,7 +30,7 @@ METHODS = {
     "deepcluster_v2": [*NARROW, "method.clusters=[24,32]"],
 }
 MEMORY = 4.0  # MiB that the largest memory may grow by
-TIME = 1.1  # times the CPU seconds of a step, in yardsticks
+TIME = 1.1  # times the CPU seconds of a step, as they are or in yardsticks: what a run adds is in both, noise in one
 
 
 class Taken(NamedTuple):
@@ -69,4 +69,5 @@ def test_a_long_run_stays_as_it_settled(name: str, tmp_path: Path) -> None:
     )
     assert late.memory - early.memory <= MEMORY
     assert late.files <= early.files
-    assert late.seconds / late.yardstick <= TIME * early.seconds / early.yardstick
+    growth, of_the_machine = late.seconds / early.seconds, late.yardstick / early.yardstick
+    assert min(growth, growth / of_the_machine) <= TIME

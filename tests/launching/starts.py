@@ -13,7 +13,7 @@ from tests import patience
 from tests.test_rendezvous import free_port
 
 ROOT = Path(__file__).parents[2]
-TRAIN = str(ROOT / "train.py")
+TRAIN, EVALUATE = str(ROOT / "train.py"), str(ROOT / "evaluate.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL", "MASTER", "NODE_RANK", "GROUP", "TORCHELASTIC", "SLURM")
 Done = subprocess.CompletedProcess[str]
@@ -34,16 +34,16 @@ def together(commands: Sequence[tuple[Sequence[str], Path, Mapping[str, str]]], 
         return [job.result() for job in jobs]
 
 
-def alone(words: Sequence[str], cwd: Path) -> list[Done]:
-    return together([([sys.executable, TRAIN, *words], cwd, {})])
+def alone(words: Sequence[str], cwd: Path, script: str = TRAIN) -> list[Done]:
+    return together([([sys.executable, script, *words], cwd, {})])
 
 
 def ourselves(words: Sequence[str], cwd: Path) -> list[Done]:
     return together([([sys.executable, TRAIN, *words, "trainer.devices=2"], cwd, {})])
 
 
-def torchrun(words: Sequence[str], cwd: Path) -> list[Done]:
-    command = [*TORCHRUN, "--nproc_per_node=2", f"--master-port={free_port()}", TRAIN, *words]
+def torchrun(words: Sequence[str], cwd: Path, script: str = TRAIN) -> list[Done]:
+    command = [*TORCHRUN, "--nproc_per_node=2", f"--master-port={free_port()}", script, *words]
     return together([(command, cwd, {})])
 
 
