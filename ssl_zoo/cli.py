@@ -5,7 +5,6 @@ Everything is checked before Hydra makes a folder: names and folders first, with
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -27,7 +26,8 @@ COMMANDS = {
     "train": "train a method: ssl-zoo train method=byol data=cifar10",
     "evaluate": "judge a checkpoint: ssl-zoo evaluate checkpoint=RUN protocol=knn",
     "pseudo-label": "guess classes of unlabelled samples: ssl-zoo pseudo-label checkpoint=RUN out=FILE",
-    "methods": "list the methods with their cards: ssl-zoo methods [NAME] [out=PAGE.md]",
+    "methods": "list the methods by their choices: ssl-zoo methods [NAME [diff=OTHER]] [negatives=false] [labels=true] "
+    "[stage=NAME] [modality=NAME] [out=PAGE.md]",
     "experiments": "list the runs of known recipes: ssl-zoo experiments [NAME] [out=PAGE.md]",
     "preview": "draw what a method sees: ssl-zoo preview augmentation=byol data=cifar10",
     "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
@@ -101,8 +101,8 @@ def entry(argv: Sequence[str] | None = None) -> int:
     hydras: dict[str, Callable[[list[str]], int]] = {"train": train, "evaluate": evaluate}  # with its own --help
     own: dict[str, Callable[[list[str]], int]] = {
         "pseudo-label": _pseudo_label,
-        "methods": partial(_listed, "methods"),
-        "experiments": partial(_listed, "experiments"),
+        "methods": _methods,
+        "experiments": _experiments,
         "preview": _preview,
         "export": _export,
         "report": _report,
@@ -308,18 +308,23 @@ def _doctor(argv: list[str]) -> int:
     return main(argv)
 
 
-def _listed(name: str, argv: list[str]) -> int:
-    """``[NAME]`` prints what there is; ``out=PAGE.md`` renews the tables of that page of the documentation."""
-    from ssl_zoo.report import pages
+def _methods(argv: list[str]) -> int:
+    from ssl_zoo.report import methods
 
-    report = importlib.import_module(f"ssl_zoo.report.{name}")
+    return methods.main(argv)
+
+
+def _experiments(argv: list[str]) -> int:
+    """``[NAME]`` prints what there is; ``out=PAGE.md`` renews the tables of that page of the documentation."""
+    from ssl_zoo.report import experiments, pages
+
     named = [word for word in argv if not word.startswith("out=")]
     if len(argv) > 1 or "=" in "".join(named):
-        raise ConfigError(f"ssl-zoo {name} {' '.join(argv)}: wanted one word at most, a name or out=PAGE.md")
+        raise ConfigError(f"ssl-zoo experiments {' '.join(argv)}: wanted one word at most, a name or out=PAGE.md")
     if named or not argv:
-        report.show(*named)
+        experiments.show(*named)
         return 0
     out = Path(argv[0].removeprefix("out="))
-    pages.write(out, report.TABLES)
+    pages.write(out, experiments.TABLES)
     print(out)
     return 0

@@ -12,6 +12,7 @@ import torch
 
 from ssl_zoo import config
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.signatures import INJECTED, locate
 from tests.helpers import METHODS, of_images, over_ranks, quickly, tiny_batch, tiny_method, train_step, view_sizes
@@ -129,6 +130,8 @@ NAMED = {
     "torchvision": ["backbone.name=resnet18"],
     "vit_large": ["+backbone.depth=2"],
     "vit_huge": ["+backbone.depth=2"],
+    "swin_small": ["+backbone.depths=[1,1,2,1]"],
+    "swin_base": ["+backbone.depths=[1,1,2,1]"],
 }
 
 # Methods that some networks cannot serve: how the names of these begin, and what is said.
@@ -139,8 +142,8 @@ REFUSES = {
 }
 
 
-def needs_tokens(name: str) -> bool:
-    return locate(config.load([f"method={name}"]).method._target_).needs_tokens
+def class_of(name: str) -> type[Method]:
+    return locate(config.load([f"method={name}"]).method._target_)
 
 
 @pytest.mark.slow
@@ -149,8 +152,11 @@ def needs_tokens(name: str) -> bool:
 def test_it_runs_with_every_backbone(name: str, backbone: str) -> None:
     named = NAMED.get(backbone, [])
     beginning, words = REFUSES.get(name, ("none", ""))
-    if needs_tokens(name) and not backbone.startswith("vit"):
+    kind = class_of(name)
+    if kind.needs_tokens and not backbone.startswith(("vit", "swin")):
         beginning, words = backbone, "needs a vision transformer: backbone '.*' has no tokens; these have: vit_mini"
+    if kind.drops_tokens and backbone.startswith("swin"):
+        beginning, words = backbone, "leaves patches out, and the windows of backbone '.*' need all of them"
     if backbone.startswith(beginning):
         with pytest.raises(ConfigError, match=words):
             tiny_method(name, [f"backbone={backbone}", *named, "data.image_size=32"], tiny=False)

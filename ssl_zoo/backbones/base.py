@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ssl_zoo.errors import ConfigError
 
-STAGED = "resnet8, resnet18, resnet50, resnet50x2, convnext_tiny"
-WITH_STAGES = f"{STAGED}, other ResNets and ConvNeXts of timm and torchvision"
+STAGED = "resnet8, resnet18, resnet50, resnet50x2, convnext_tiny, swin_tiny"
+WITH_STAGES = f"{STAGED}, other ResNets and ConvNeXts of timm and torchvision, other Swins of timm"
 WITH_MAPS = f"{STAGED}, other ResNets and ConvNeXts of torchvision, most networks of timm"
-WITH_TOKENS = "vit_mini, vit_tiny, vit_small, vit_base, other plain vision transformers of timm"
-WITH_DENSE = f"{WITH_STAGES}, {WITH_TOKENS}"
+PLAIN = "vit_mini, vit_tiny, vit_small, vit_base, other plain vision transformers of timm"
+WITH_TOKENS = f"{PLAIN}, swin_tiny, other Swins of timm"
+WITH_DENSE = f"{WITH_STAGES}, {PLAIN}"
 WITH_FRAMES = "cpc_encoder"
 
 
@@ -108,6 +109,16 @@ class Backbone(nn.Module):
         return False
 
     @property
+    def token_size(self) -> int:
+        """Pixels of a side of what a token of :meth:`forward_tokens` stands for, and what a mask hides together."""
+        return self.size_step
+
+    @property
+    def mask_features(self) -> int:
+        """Width of the token that :meth:`forward_tokens` puts in the place of hidden patches."""
+        return self.out_features
+
+    @property
     def has_dense(self) -> bool:
         return False
 
@@ -180,7 +191,7 @@ class Backbone(nn.Module):
 
     def forward_attention(self, view: Tensor) -> Attention:
         """Attention of the last block of a transformer, for a view ``[B, C, H, W]``."""
-        raise self._unsupported("attention", WITH_TOKENS)
+        raise self._unsupported("attention", PLAIN)
 
     def built_around(self, network: str, file: str) -> tuple[str, str] | None:
         """How an exported network is built that is more than what the configuration's factory gives.
@@ -194,10 +205,20 @@ class Backbone(nn.Module):
         """
         return None
 
-    def require_tokens(self, by: str) -> None:
-        """Raise the ConfigError that says who needs tokens and which networks have them, if this one has none."""
+    def require_tokens(self, by: str, dropping: bool = False) -> None:
+        """Raise the ConfigError that says who needs tokens and which networks have them, if this one has none.
+
+        Args:
+            by: Who needs them.
+            dropping: Some are left out (``keep``), which not every network with tokens can do.
+        """
         if not self.has_tokens:
-            raise ConfigError(f"{by} needs a vision transformer: {self._unsupported('tokens', WITH_TOKENS)}")
+            those = PLAIN if dropping else WITH_TOKENS
+            raise ConfigError(f"{by} needs a vision transformer: {self._unsupported('tokens', those)}")
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Published weights, by path, with the names that this network has where another library has its own."""
+        return dict(state)
 
     def fit_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt published weights to this network; here they are taken as they are."""

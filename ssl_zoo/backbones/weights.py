@@ -37,7 +37,7 @@ def start_from(backbone: Backbone, weights: str) -> None:
     kind, _, name = weights.partition(":")
     readers = {"timm": _timm, "torchvision": _torchvision}
     if kind in readers:
-        state, said = readers[kind](name), ""
+        state, said = backbone.own_names(readers[kind](name)), ""
     else:
         state, said = _file(weights, backbone)
     text = load_weights(backbone.net, backbone.fit_weights(state), weights, backbone.classifier)
@@ -158,7 +158,7 @@ def _file(weights: str, backbone: Backbone) -> tuple[dict[str, Tensor], str]:
     content: Any = None if file.is_dir() else _content(file, path)
     if content is None or isinstance(content, Mapping) and "ssl_zoo" in content and not asked:
         return _run(path)
-    tensors, own = dict(foreign.flat(content)), backbone.net.state_dict()
+    tensors, own = backbone.own_names(dict(foreign.flat(content))), backbone.net.state_dict()
     if not tensors:
         raise ConfigError(f"weights={path} holds no tensors by name; wanted a state dict")
     part = foreign.find(tensors, own, path, asked or None)

@@ -46,6 +46,7 @@ class Method(Float32State, pl.LightningModule):
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
+    drops_tokens: bool = False  # leaves patches out, which windows of patches do not allow
     modality: str | None = None  # the only kind of samples that it is for, as Augmentation.modality says it; None: any
     tensor_views: bool = False  # mixes, shuffles or cuts views, which must be single tensors for it
     begins: tuple[str, ...] = ()  # settings that say from which epoch on a part of the method works
@@ -62,7 +63,7 @@ class Method(Float32State, pl.LightningModule):
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe) -> None:
         super().__init__()
         if self.needs_tokens:
-            backbone.require_tokens(type(self).__name__)
+            backbone.require_tokens(type(self).__name__, self.drops_tokens)
         self.backbone = backbone
         self.recipe = optimizer
         self.progress = Progress(step=0, total=1, steps_per_epoch=1)

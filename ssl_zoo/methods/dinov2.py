@@ -72,7 +72,7 @@ class DINOv2(TeacherEvaluated, Method):
         require_class_token(backbone, "DINOv2")
         self.projector = sees(projector(backbone.out_features), every=None)  # as many patches as are hidden
         self.patch_projector = own = patch_projector and sees(patch_projector(backbone.out_features), every=None)
-        self.mask_token = nn.Parameter(torch.zeros(1, backbone.out_features))  # two dimensions: decayed, as theirs
+        self.mask_token = nn.Parameter(torch.zeros(1, backbone.mask_features))  # two dimensions: decayed, as theirs
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.projector)
         self.teacher_patch_projector = None if own is None else EMA(own)

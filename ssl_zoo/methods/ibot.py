@@ -69,7 +69,7 @@ class IBOT(TeacherEvaluated, Method):
         super().__init__(backbone, optimizer)
         require_class_token(backbone, "IBOT")
         self.projector = sees(projector(backbone.out_features), every=None)  # as many patches as are hidden
-        self.mask_token = nn.Parameter(torch.zeros(1, backbone.out_features))  # two dimensions: decayed, as theirs
+        self.mask_token = nn.Parameter(torch.zeros(1, backbone.mask_features))  # two dimensions: decayed, as theirs
         self.shared_teacher = shared_teacher
         self.teacher = EMA(backbone)
         self.teacher_projector = EMA(self.taught_projector)

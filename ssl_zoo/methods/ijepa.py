@@ -42,7 +42,7 @@ class IJEPA(TeacherEvaluated, Method):
 
     views_required = (1, 0)
     views_allowed = (1, 0)
-    needs_tokens = True
+    needs_tokens = drops_tokens = True
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class MSN(TeacherEvaluated, Method):
     """
 
     views_allowed = (None, None)
-    needs_tokens = True
+    needs_tokens = drops_tokens = True
     compares = "batch"
 
     def __init__(

@@ -23,11 +23,12 @@ class SimMIM(Method):
     As microsoft/SimMIM@0e71746 (``models/simmim.py``): the encoder sees all positions, hidden ones as one learned token
     before the positions are added; the head is linear; the loss is L1 over hidden pixels, as they are normalised for
     the network. The authors' ViT has shared relative positions and layer scale; ours is timm's with MAE's fixed
-    positions (``backbone=vit_mae``).
+    positions (``backbone=vit_mae``). Their Swin is ``backbone=swin_base``.
 
     Args:
         mask_ratio: Share of the squares that is hidden, rounded up.
-        mask_block: Side of a hidden square in patches; the authors' 32 px are 2 patches of a ViT/16.
+        mask_block: Side of a hidden square in tokens; the authors' 32 px are 2 patches of a ViT/16, and 1 place of the
+            last map of a Swin, which predicts all pixels that it stands for.
     """
 
     views_required = (1, 0)
@@ -45,10 +46,10 @@ class SimMIM(Method):
         super().__init__(backbone, optimizer)
         if not 0 < mask_ratio <= 1:
             raise ValueError(f"mask_ratio={mask_ratio} must be above 0 and at most 1 (the authors' 0.6)")
-        self.patch_size = backbone.size_step
+        self.patch_size = backbone.token_size
         side = square(data_info) // self.patch_size
         block_grid((side, side), mask_block)  # refuses squares that do not tile the views
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.out_features))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.mask_features))
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
         self.head = nn.Linear(backbone.out_features, self.patch_size**2 * data_info.channels)
         self.mask_ratio = mask_ratio

@@ -24,6 +24,8 @@ _BLOCKS = tuple(
         r"layer(\d+)\.(\d+)\.",                       # ResNet: stage, block
         r"stages\.(\d+)\.blocks\.(\d+)\.",            # timm's ConvNeXt
         r"stages\.(\d+)\.downsample\.",               # belongs to the first block behind it
+        r"layers\.(\d+)\.blocks\.(\d+)\.",           # Swin
+        r"layers\.(\d+)\.downsample\.",               # as ConvNeXt's; the authors count it to the block before
         r"features\.([1357])\.(\d+)\.",               # torchvision's ConvNeXt
     )
 )
@@ -69,7 +71,7 @@ def layer_scales(names: Sequence[str], decay: float, depth: int | None = None) -
     if names and not any(i < last for i in ids):
         shown = ", ".join(names[:: max(len(names) // 4, 1)])
         raise ValueError(
-            f"optimizer.layer_decay={decay} knows the layers of ViTs, ResNets and ConvNeXts by their names under "
+            f"optimizer.layer_decay={decay} knows layers of ViTs, ResNets, ConvNeXts and Swins by their names under "
             f"'backbone.' or 'encoder.', and none of {len(names)} parameters is of one; their names look like: "
             f"{shown}; set optimizer.layer_decay=null"
         )

@@ -67,8 +67,8 @@ def test_the_command_prints_those_of_a_name(capsys):
     ("words", "told"),
     [
         (["experiments", "bylo"], "ssl-zoo experiments bylo: there is no such experiment; "),
-        (["methods", "a", "b"], "ssl-zoo methods a b: wanted one word at most, a name or out=PAGE.md"),
-        (["methods", "x=1"], "ssl-zoo methods x=1: wanted one word at most, a name or out=PAGE.md"),
+        (["experiments", "a", "b"], "ssl-zoo experiments a b: wanted one word at most, a name or out=PAGE.md"),
+        (["experiments", "x=1"], "ssl-zoo experiments x=1: wanted one word at most, a name or out=PAGE.md"),
         (["experiments", "out=x.md"], "out=x.md: wanted a page with the lines <!-- experiments --> and <!-- "),
     ],
 )  # fmt: skip

@@ -25,6 +25,7 @@ from ssl_zoo.backbones.image.vision_transformer import (
     use_sincos,
     use_uniform_drop_path,
 )
+from ssl_zoo.backbones.image.windows import Swin, tiling_window
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError, nearest, require
 from ssl_zoo.ranges import Size
@@ -52,8 +53,8 @@ def timm_model(
         in_channels: Channels of the views.
         image_size: Side of the global views (pixels), or their height and width.
         stem: ``small`` for images of about 32 px: ResNet 3 x 3 stride 1 without pooling, ViT patches of
-            ``image_size / 8`` (the shorter side's), ConvNeXt patches of 1 (as much work as a small-stem ResNet-50).
-            ``small_padded``: that of a ResNet with two pixels of padding (solo-learn's CIFAR runs).
+            ``image_size / 8`` (the shorter side's), ConvNeXt and Swin patches of 1 (as much work as a small-stem
+            ResNet-50). ``small_padded``: that of a ResNet with two pixels of padding (solo-learn's CIFAR runs).
         weights: null, ``timm:NAME``, ``torchvision:NAME`` or a file.
         drop_path_uniform: ``drop_path_rate`` is that of all blocks of a vision transformer (DINOv2), not of the last.
         **arguments: timm's own, for example ``drop_path_rate=0.1``. With ``num_classes=512`` the features are those of
@@ -314,8 +315,8 @@ def _wants_small(stem: str) -> bool:
 
 def _no_small_stem(name: str) -> ConfigError:
     return ConfigError(
-        f"backbone.stem=small is not defined for {name!r}, only for ResNets, timm's plain vision transformers and "
-        "timm's ConvNeXts; set backbone.stem=standard"
+        f"backbone.stem=small is not defined for {name!r}, only for ResNets, timm's plain vision transformers, "
+        "ConvNeXts and Swins; set backbone.stem=standard"
     )
 
 
@@ -342,6 +343,8 @@ def _small_timm(kind: Any, name: str, image_size: Side, stem: str) -> dict[str, 
                 f"divide into; set data.image_size={below} or {below + SMALL_PATCHES}"
             )
         return {"patch_size": shorter // SMALL_PATCHES}
+    if kind is timm.models.SwinTransformer:
+        return {"patch_size": 1, "window_size": tiling_window(image_size, 1)}
     if issubclass(kind, timm.models.ConvNeXt):
         return {"patch_size": 1}  # timm gives a stem of stride 2 a second reduction, which would end at 1 x 1
     if kind is timm.models.ResNet:
@@ -364,6 +367,8 @@ def _timm_wrapper(net: nn.Module) -> type[ImageBackbone]:
 
     if type(net) is timm.models.VisionTransformer:  # subclasses (distilled) embed other tokens
         return ViT
+    if type(net) is timm.models.SwinTransformer:
+        return Swin
     if split(net) is not None:
         return Staged
     return TimmMaps if hasattr(net, "forward_intermediates") else ImageBackbone

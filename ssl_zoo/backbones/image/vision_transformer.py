@@ -72,7 +72,7 @@ class ViT(ImageBackbone):
         x = net.patch_embed(view)  # [B, h, w, F]
         grid = (x.shape[1], x.shape[2])
         if mask is not None:
-            x = _replace(x, mask, mask_token)
+            x = replaced(x, mask, mask_token)
         return net.norm_pre(net.patch_drop(net._pos_embed(x))), grid
 
     def forward_attention(self, view: Tensor) -> Attention:
@@ -125,14 +125,15 @@ def _through(block: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
     return block(x) if bias is None else block(x, attn_mask=bias)
 
 
-def _replace(x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
-    """Put ``token`` where ``mask [B, N]`` is true in the patches ``x [B, h, w, F]``."""
-    height, width = x.shape[1:3]
+def replaced(x: Tensor, mask: Tensor, token: Tensor | None, square: int = 1) -> Tensor:
+    """Put ``token`` into the squares of ``square`` patches of ``x [B, h, w, F]`` where ``mask [B, N]`` is true."""
+    height, width = x.shape[1] // square, x.shape[2] // square
     if token is None:
         raise ValueError("mask was given without mask_token")
     if mask.shape != (len(x), height * width):
         raise ValueError(f"mask has shape {list(mask.shape)}, wanted [{len(x)}, {height * width}] (batch, patches)")
-    return torch.where(mask.view(-1, height, width, 1), token.reshape(-1).to(x.dtype), x)
+    mask = mask.view(-1, height, width, 1).repeat_interleave(square, 1).repeat_interleave(square, 2)
+    return torch.where(mask, token.reshape(-1).to(x.dtype), x)
 
 
 def sincos_positions(
