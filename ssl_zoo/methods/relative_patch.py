@@ -16,7 +16,7 @@ from ssl_zoo.losses.self_training import cross_entropy_rows
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.dropout import dropout as drop
 from ssl_zoo.modules.heads import Head
-from ssl_zoo.modules.patch_pairs import CLASSES, PAIRS, PairKind, pair_features
+from ssl_zoo.modules.patch_pairs import CLASSES, PAIRS, Pairing, pair_features
 from ssl_zoo.modules.tilings import order_problem, place_problem
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Rate
@@ -26,17 +26,17 @@ from ssl_zoo.sides import Side, height_width
 class RelativePatch(Method):
     """Relative patch prediction, Doersch et al. 2015, https://arxiv.org/abs/1505.05192 (Sec. 3).
 
-    Two code bases, each a setting: google/revisiting-self-supervised@b530e3b (the default; ``pairs=centre``) classifies
-    each outer tile of a 3 x 3 grid against the one in the middle, with embeddings interleaved and dropout. The author's
-    cdoersch/deepcontext@5307282 (``pairs=neighbours``) takes all pairs that touch, in both orders, and tiles with gaps
-    between them: ``experiment=relative_patch_imagenet_deepcontext``. Its loss is a sum over pairs; here it is the mean.
-    Evaluated is the encoder on whole images; the online probe learns from the mean over tiles.
+    As google/revisiting-self-supervised@b530e3b by default: each outer tile of a 3 x 3 grid against the one in the
+    middle, embeddings interleaved, dropout. The author's cdoersch/deepcontext@5307282 takes all pairs that touch, in
+    both orders, of tiles with gaps (``experiment=relative_patch_imagenet_deepcontext``). Its loss is a sum
+    over pairs; here it is the mean. Evaluated is the encoder on whole images; the online probe learns from the mean
+    over tiles.
 
     Args:
         projector: Embeds a tile.
         classifier: Called with twice the width of an embedding; 8 outputs.
         grid: Tiles of the view down and across, one number for both.
-        pairs: ``centre`` or ``neighbours``.
+        pairing: ``centre`` or ``neighbours``, see :mod:`ssl_zoo.modules.patch_pairs`.
         interleaved: How two embeddings stand side by side, which matters to weights from elsewhere alone.
         activate: ReLU between projector and classifier (deepcontext).
         dropout: Share of the inputs of the classifier's last layer that are set to 0.
@@ -55,14 +55,14 @@ class RelativePatch(Method):
         projector: Head,
         classifier: Head,
         grid: Side = 3,
-        pairs: PairKind = "centre",
+        pairing: Pairing = "centre",
         interleaved: bool = True,
         activate: bool = False,
         dropout: Rate = 0.5,
     ) -> None:
         super().__init__(backbone, optimizer)
-        require("method.pairs", pairs, PAIRS)
-        tiles, labels = PAIRS[pairs](*height_width(grid))
+        require("method.pairing", pairing, PAIRS)
+        tiles, labels = PAIRS[pairing](*height_width(grid))
         self.register_buffer("pairs", tiles, persistent=False)
         self.register_buffer("labels", labels, persistent=False)
         self.projector = projector(backbone.out_features)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-PairKind = Literal["centre", "neighbours"]
+Pairing = Literal["centre", "neighbours"]
 CLASSES = 8
 BEFORE = ((-1, -1), (0, -1), (1, -1), (-1, 0))  # across and down to the neighbours that were there before
 
@@ -65,8 +65,8 @@ def centre_pairs(down: int, across: int) -> Pairs:
         ValueError: If the grid is another one.
     """
     if (down, across) != (3, 3):
-        raise ValueError(f"method.pairs=centre wants 3 x 3 tiles, and method.grid says {down} x {across}; set "
-                         "method.grid=3 and the same in the view, or method.pairs=neighbours")
+        raise ValueError(f"method.pairing=centre wants 3 x 3 tiles, and method.grid says {down} x {across}; set "
+                         "method.grid=3 and the same in the view, or method.pairing=neighbours")
     label = torch.arange(CLASSES)
     outer = label + (label >= 4).long()
     return Pairs(torch.stack((outer, torch.full_like(outer, 4)), dim=1), label)

@@ -40,7 +40,7 @@ def permutation_set(
     Raises:
         ValueError: If there are not so many, or so many tiles that they cannot be listed.
     """
-    require("distance", distance, get_args(Distance))
+    require("method.distance", distance, get_args(Distance))
     if tiles > MOST:
         raise ValueError(f"method.tiles={tiles}: the permutations of more than {MOST} tiles are too many to compare; "
                          "set the grid of image/jigsaw to 3 or less")

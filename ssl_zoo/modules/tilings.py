@@ -63,7 +63,7 @@ def _ending(view: Mapping[str, Any]) -> str:
 
 def _fit_problem(view: Mapping[str, Any], tiling: Tiles) -> str | None:
     """Tiles that are too large for the image that the last crop before them makes, where one says its size."""
-    crops = [registry.build(entry, ViewSpec.parse(view).side) for entry in view["ops"][:-1]]
+    crops: list[Any] = [registry.build(entry, ViewSpec.parse(view).side) for entry in view["ops"][:-1]]
     sizes = [op.size for op in crops if getattr(op, "crops", False)]
     try:
         if sizes:

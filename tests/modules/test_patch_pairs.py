@@ -25,7 +25,7 @@ def test_two_embeddings_stand_side_by_side_or_number_by_number() -> None:
 
 
 def test_grids_without_pairs_are_refused() -> None:
-    with pytest.raises(ValueError, match="method.pairs=centre wants 3 x 3 tiles, and method.grid says 2 x 4; set"):
+    with pytest.raises(ValueError, match="method.pairing=centre wants 3 x 3 tiles, and method.grid says 2 x 4; set"):
         centre_pairs(2, 4)
     with pytest.raises(ValueError, match="method.grid: 1 x 1 tiles have no neighbours; set it to 2 or more"):
         neighbour_pairs(1, 1)

@@ -29,8 +29,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_more_than_there_are_is_refused() -> None:
-    with pytest.raises(ValueError, match="method.permutations=25: 4 tiles have 24 permutations; set method.permutations "
-                                         "to 24 or less"):
+    with pytest.raises(ValueError, match="permutations=25: 4 tiles have 24 permutations; set .* to 24 or less"):
         permutation_set(4, 25)
     with pytest.raises(ValueError, match="method.tiles=16: the permutations of more than 9 tiles are too many to "):
         permutation_set(16, 100)

@@ -210,8 +210,8 @@ class ResizeRandomCrop(nn.Module):
                              f"{self.size[1]}; set shorter to at least {max(self.size)}")
         height, width = x.shape[-2:]
         # The longer side is cut to an integer, as torchvision's Resize does.
-        sides = (int(self.shorter * side / min(height, width)) for side in (height, width))
-        x = resize(x, *sides, self.interpolation)
+        down, across = (int(self.shorter * side / min(height, width)) for side in (height, width))
+        x = resize(x, down, across, self.interpolation)
         place = draw.uniform("place", 2).double()
         top, left = ((place[:, axis] * (x.shape[2 + axis] - self.size[axis] + 1)).floor().long() for axis in (0, 1))
         draw.report("corner", torch.stack((top, left), dim=1))

@@ -34,6 +34,8 @@ class Tiles(nn.Module):
 
     tiles = True
     nested = ("each",)   # options that are lists of operations
+    shape: tuple[int, int]   # tiles down and across
+    shuffle: bool   # whether their order says nothing of their places
 
     def __init__(self, size: int, each: Sequence[Any] = ()):
         super().__init__()
@@ -102,12 +104,7 @@ class Jigsaw(Tiles):
         if overlap < 0:
             raise ValueError(f"overlap is {overlap}, it must not be negative")
         self.grid, self.jitter, self.shuffle, self.order = grid, jitter, shuffle, order
-        self.last, self.overlap = last, overlap
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Tiles down and across."""
-        return self.grid, self.grid
+        self.shape, self.last, self.overlap = (grid, grid), last, overlap
 
     def cells(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """``[P, 4]`` top, left, height and width of the cells of an image, row by row."""
@@ -168,7 +165,7 @@ class SpacedTiles(Tiles):
         each: operations on every tile.
     """
 
-    shuffle, order = False, "rows"
+    shuffle = False
 
     def __init__(self, size: int, gap: int | None = None, jitter: int | None = None, grid: Side = 2,
                  each: Sequence[Any] = ()):

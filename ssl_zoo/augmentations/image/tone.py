@@ -146,9 +146,10 @@ class Sharpness(nn.Module):
 
 
 def photometric(x: Tensor, bits: Tensor, factor: Tensor, threshold: Tensor) -> Tensor:
-    """Posterize, sharpen, solarize and stretch, with a number ``[B]`` for each of the first three."""
+    """Posterize, sharpen, solarize and stretch, with a number ``[B]`` for each of the first three; the third is one of
+    256 grey values, or 256 for none."""
     x = sharpen(posterize(x, bits), factor)
-    x = torch.where(x >= threshold.to(x.dtype).view(-1, 1, 1, 1), 1.0 - x, x)
+    x = torch.where((x * 255.0).round() >= threshold.view(-1, 1, 1, 1), 1.0 - x, x)
     return autocontrast(x)
 
 
@@ -166,5 +167,5 @@ class Photometric(nn.Module):
     @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         bits, factor = 4 + draw.integers("bits", 5), 0.1 + 1.8 * draw.uniform("factor")
-        threshold = draw.integers("threshold", LEVELS + 1) / 255                                 # above 1: none
+        threshold = draw.integers("threshold", LEVELS + 1)
         return apply_to(x, draw.uniform("apply") < self.p, photometric, bits, factor, threshold)

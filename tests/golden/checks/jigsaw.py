@@ -43,7 +43,8 @@ def check_tiles(h: Any, arrays: Values) -> None:
     assert image.shape[-1] == h["size"]
     grid = jitter.shape[1]
     side = h["size"] // grid - h["jit"]
-    cut = Jigsaw(side, grid, shuffle=False, order="columns", last=False)(image, places(jitter[1].T, jitter[0].T, h["jit"]))
+    op = Jigsaw(side, grid, shuffle=False, order="columns", last=False)
+    cut = op(image, places(jitter[1].T, jitter[0].T, h["jit"]))
     close(cut[0], arrays["patches_colmajor"], "vissl's tiles")
 
     draw = places(*arrays["jigcrop_draws"], h["jit"] + 1)
