@@ -118,6 +118,12 @@ class Draw:
             return self
         return Draw(self.key, self.slot // rows, reports=self.reports, path=self.path)
 
+    def spread(self, parts: int) -> Draw:
+        """The same place with ``[B * parts]`` slots, one for each part of every sample; it reports apart."""
+        if self.slot is None:
+            return self
+        return Draw(self.key, (self.slot.unsqueeze(1) * parts + torch.arange(parts, device=self.device)).flatten())
+
     def _rows(self) -> Tensor | None:
         """``[B]`` what the slots add to a key: one multiplication for all draws of a batch."""
         if self._counter is None and self.slot is not None:

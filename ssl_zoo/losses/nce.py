@@ -14,6 +14,7 @@ from ssl_zoo.losses.chunked import log_sum_exp
 from ssl_zoo.losses.precision import autocast_off, full_precision, promoted
 
 EPS = 1e-7  # of both denominators, ``NCECriterion.py`` of zhirongw/lemniscate.pytorch@f7cfe29
+EPS_VISSL = 2.0**-23  # ``NCECriterion`` in nce_loss.py of facebookresearch/vissl@09270ed: the float32 epsilon
 PICKED = 2**24  # numbers of picked rows held at a time, 64 MB in float32
 
 
@@ -72,7 +73,7 @@ class _Picked(torch.autograd.Function):
 
 
 @full_precision
-def nce(scores: Tensor, temperature: float, normaliser: Tensor, samples: int) -> Tensor:
+def nce(scores: Tensor, temperature: float, normaliser: Tensor, samples: int, eps: float = EPS) -> Tensor:
     """Noise-contrastive estimation of InstDisc, eq. 5-7 of https://arxiv.org/abs/1805.01978: data against noise.
 
     As ``NCECriterion.py`` of zhirongw/lemniscate.pytorch@f7cfe29 (and CMC, CRD): the terms of the K negatives are
@@ -83,6 +84,7 @@ def nce(scores: Tensor, temperature: float, normaliser: Tensor, samples: int) ->
         temperature: > 0; 0.07.
         normaliser: Z, ``samples`` times the mean of ``exp(similarity / temperature)``, a constant.
         samples: Rows of the bank.
+        eps: Of both denominators.
 
     Returns:
         Mean over the batch, in nats.
@@ -90,7 +92,7 @@ def nce(scores: Tensor, temperature: float, normaliser: Tensor, samples: int) ->
     probability = torch.exp(scores / temperature) / normaliser                       # [B, 1 + K]
     noise = (scores.shape[1] - 1) / samples  # K draws, 1 / samples each
     data, other = probability[:, 0], probability[:, 1:]
-    gain = torch.log(data / (data + noise + EPS)) + torch.log(noise / (other + noise + EPS)).sum(1)
+    gain = torch.log(data / (data + noise + eps)) + torch.log(noise / (other + noise + eps)).sum(1)
     return -gain.mean()
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.augmentations import registry
 from ssl_zoo.backbones.apply import tiled
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
@@ -19,6 +18,7 @@ from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.heads import Head
 from ssl_zoo.modules.jigsaw_head import JigsawHead
 from ssl_zoo.modules.queue import Queue
+from ssl_zoo.modules.tilings import count_problem
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.optim.schedules import Schedule, value
 from ssl_zoo.ranges import Positive, Share, Size
@@ -68,16 +68,7 @@ class InfoMin(Method):
     @classmethod
     def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:
         (view,) = (view for view in views if view.get("kind") == "local")
-        name, _ = registry.parse(view["ops"][-1]) if view["ops"] else ("nothing", {})
-        last: Any = registry.build(view["ops"][-1], view["size"]) if name == "image/jigsaw" else None
-        tiles = None if last is None else last.grid**2
-        if tiles == settings["tiles"]:
-            return None
-        got = f"ends with {name}" if tiles is None else f"has {tiles} tiles"
-        return (
-            f"method.tiles={settings['tiles']}: the local view of augmentation.views {got}; end its ops with "
-            "image/jigsaw, and set method.tiles to the square of its grid"
-        )
+        return count_problem(settings["tiles"], view, "the local view")
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         query_view, key_view, tiles = batch.views                                    # tiles: [B, P, C, s, s]

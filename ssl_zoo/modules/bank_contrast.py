@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_zoo.distributed import mean_over_ranks
 from ssl_zoo.errors import require
-from ssl_zoo.losses.nce import nce, picked_scores, sampled_softmax
+from ssl_zoo.losses.nce import EPS, nce, picked_scores, sampled_softmax
 from ssl_zoo.modules.float32 import Float32State
 
 Contrast = Literal["nce", "sampled"]
@@ -40,16 +40,18 @@ class BankContrast(Float32State):
         loss: ``nce``, or ``sampled`` for a softmax over the picked rows.
         temperature: > 0.
         samples: Rows of the bank.
+        eps: Of NCE, as in :func:`ssl_zoo.losses.nce.nce`.
     """
 
     normaliser: Tensor  # Z; 0 until the first batch
 
-    def __init__(self, loss: Contrast, temperature: float, samples: int) -> None:
+    def __init__(self, loss: Contrast, temperature: float, samples: int, eps: float = EPS) -> None:
         super().__init__()
         require("loss", loss, CONTRASTS)
         self.loss = loss
         self.temperature = temperature
         self.samples = samples
+        self.eps = eps
         self.known = loss != "nce"  # a Python flag, so that asking for it never waits for the device
         self.register_buffer("normaliser", torch.zeros(()))
 
@@ -72,7 +74,7 @@ class BankContrast(Float32State):
             return sampled_softmax(scores, self.temperature)
         if not self.known:
             self._estimate(scores.detach())
-        return nce(scores, self.temperature, self.normaliser, self.samples)
+        return nce(scores, self.temperature, self.normaliser, self.samples, self.eps)
 
     @torch.no_grad()
     def _estimate(self, scores: Tensor) -> None:

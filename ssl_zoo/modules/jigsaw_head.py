@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.apply import tiled
 
 
+def arranged(tiles: Tensor, order: Tensor) -> Tensor:
+    """Tiles, or what stands for them, ``[B, P, ...]`` in the order ``[B, P]``: which comes first, second, ...."""
+    index = order.view(*order.shape, *(1,) * (tiles.ndim - 2)).expand_as(tiles)
+    return tiles.gather(1, index)
+
+
 class JigsawHead(nn.Module):
     """Project every tile, put the tiles of an image in an order of its own, and mix them into one embedding.
 
@@ -29,6 +35,5 @@ class JigsawHead(nn.Module):
 
     def forward(self, features: Tensor, order: Tensor) -> Tensor:
         """``[B, P, F]`` features of the tiles, and ``[B, P]``: which tile comes first, second, ... -> ``[B, D]``."""
-        x = tiled(self.tile, features)                                               # [B, P, D]
-        x = x.gather(1, order.unsqueeze(2).expand_as(x))
+        x = arranged(tiled(self.tile, features), order)                              # [B, P, D]
         return self.mix(x.flatten(1))

@@ -17,6 +17,8 @@ OPTIONS = {
     "image/posterize": {"bits": [2, 6]},
     "image/random_affine": {"degrees": 20, "translate": [0.1, 0.2], "scale": [0.8, 1.2], "shear": [-5, 5, -9, 9],
                             "interpolation": "bilinear"},
+    "image/resize_random_crop": {"shorter": 40},
+    "image/spaced_tiles": {"size": 8},
     "image/random_erasing": {"p": 0.7, "value": "random"},
     "image/random_resized_crop": {"interpolation": "bicubic"},
     "image/random_rotation": {"degrees": 45, "interpolation": "bilinear", "fill": 0.3},

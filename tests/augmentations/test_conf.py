@@ -15,10 +15,10 @@ CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 FILES = [CONF / "gray.yaml", *sorted(CONF.glob("*/*.yaml"))]
 NAMES = [str(path.relative_to(CONF).with_suffix("")) for path in FILES]
 SINGLE = (
-    "supervised", "instdisc", "cmc", "spcl", "deepcluster", "cpc_v2", "distill", "ijepa", "mae", "noisy_student",
-    "simmim",
+    "supervised", "instdisc", "cmc", "spcl", "deepcluster", "cpc_v2", "distill", "ijepa", "jigsaw", "mae",
+    "noisy_student", "relative_patch", "simmim",
 )  # fmt: skip
-SEVERAL = {"infomin": (2, 1), "looc": (4, 0), "mice": (3, 0), "fastsiam": (4, 0)}
+SEVERAL = {"infomin": (2, 1), "looc": (4, 0), "mice": (3, 0), "fastsiam": (4, 0), "pirl": (1, 1)}
 COUNTS = {
     **{f"{name}/{scale}": (1, 0) for name in SINGLE for scale in ("small", "large")},
     **{f"{name}/{scale}": counts for name, counts in SEVERAL.items() for scale in ("small", "large")},
@@ -34,8 +34,11 @@ COUNTS = {
     "lejepa/large": (2, 6),
     "lejepa/minimal": (4, 0),
     "lejepa/small": (4, 0),
+    "jigsaw/large_bbrattoli": (1, 0),
     "msn/large": (2, 10),
     "msn/small": (2, 4),
+    "pirl/large_pycontrast": (1, 1),
+    "relative_patch/large_deepcontext": (1, 0),
     "solo_cifar/reconstruction": (1, 0),
     "swav/large": (2, 6),
     "swav/large_160": (2, 4),

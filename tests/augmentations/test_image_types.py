@@ -9,7 +9,8 @@ from ssl_zoo.augmentations.rng import Draw, stream_key
 from tests.augmentations.image_cases import NAMES, build, draw, images, largest
 
 # The power of two that no result exceeds, where it is not 1: the error of a rounding grows with the number.
-LIMIT = {"image/sobel": 4.0, "image/ydbdr": 2.0, "image/random_erasing": 8.0}
+LIMIT = {"image/sobel": 4.0, "image/ydbdr": 2.0, "image/random_erasing": 8.0, "image/standardise": 4.0,
+         "image/drop_colours": 4.0, "image/drop_green_magenta": 2.0}
 
 
 @pytest.mark.parametrize("name", NAMES)

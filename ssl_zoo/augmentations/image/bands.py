@@ -19,7 +19,7 @@ def adapted(specs: Sequence[ViewSpec], channels: int) -> tuple[list[ViewSpec], l
 
     Geometry, blur, noise and tone work on any bands. Operations say of themselves what they need: ``needs_rgb`` is
     true of those that fall away, ``colour`` names options that do, ``per_channel`` options with a number for each band,
-    in whose place comes the mean of three.
+    in whose place comes the mean of three, ``nested`` options that are lists of operations.
     """
     if channels == RGB:
         return list(specs), []
@@ -50,6 +50,10 @@ def _without_colour(ops: Iterable[Any]) -> tuple[list[Any], list[str]]:
             if isinstance(options.get(key), list) and len(options[key]) == RGB:
                 options[key] = sum(map(float, options[key])) / RGB
                 changes.append(f"{key} of {name} is the mean of three")
+        for key in getattr(operation, "nested", ()):
+            if options.get(key):
+                options[key], inside = _without_colour(options[key])
+                changes += inside
         if getattr(operation, "colour_step", False):
             changes.append(f"{name} goes without its colour step")
         kept.append({name: options})

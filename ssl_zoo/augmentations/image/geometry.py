@@ -171,11 +171,51 @@ class RandomCropPad(nn.Module):
         top, left = ((place[:, axis] * (spare[axis] + 1)).floor().long() for axis in (0, 1))     # [B]
         draw.report("corner", torch.stack((top, left), dim=1))
         x = F.pad(x, [self.padding] * 4)
-        down, across = (torch.arange(side, device=x.device) for side in self.size)
-        rows = (top.view(-1, 1) + down).view(-1, 1, len(down), 1)                                # [B, 1, h, 1]
-        x = x.gather(2, rows.expand(-1, x.shape[1], -1, x.shape[3]))
-        columns = (left.view(-1, 1) + across).view(-1, 1, 1, len(across))                        # [B, 1, 1, w]
-        return x.gather(3, columns.expand(-1, x.shape[1], len(down), -1))
+        return _windows(x, top, left, *self.size)
+
+
+def _windows(x: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """``[B, C, height, width]`` of each sample, from ``top [B]`` and ``left [B]`` on."""
+    down, across = (torch.arange(side, device=x.device) for side in (height, width))
+    rows = (top.view(-1, 1) + down).view(-1, 1, height, 1)                                       # [B, 1, h, 1]
+    x = x.gather(2, rows.expand(-1, x.shape[1], -1, x.shape[3]))
+    columns = (left.view(-1, 1) + across).view(-1, 1, 1, width)                                  # [B, 1, 1, w]
+    return x.gather(3, columns.expand(-1, x.shape[1], height, -1))
+
+
+@register("image/resize_random_crop")
+class ResizeRandomCrop(nn.Module):
+    """Shorter side to ``shorter`` pixels, then a random window of the view's size (torchvision ``Resize(shorter)``,
+    ``RandomCrop(size)``).
+
+    Reports ``corner``: ``[B, 2]`` top and left of the window in the resized image.
+    """
+
+    crops = True
+
+    def __init__(self, size: Side, shorter: int, interpolation: str = "bilinear"):
+        super().__init__()
+        self.size = height_width(size)
+        self.shorter = shorter
+        self.interpolation = check_interpolation(interpolation)
+
+    def reduction(self, height: int, width: int, draw: Draw) -> float:
+        """How many times larger than needed an image is."""
+        return min(height, width) / self.shorter
+
+    @full_precision
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        if self.shorter < max(self.size):
+            raise ValueError(f"image/resize_random_crop: shorter is {self.shorter}, and the window {self.size[0]}x"
+                             f"{self.size[1]}; set shorter to at least {max(self.size)}")
+        height, width = x.shape[-2:]
+        # The longer side is cut to an integer, as torchvision's Resize does.
+        down, across = (int(self.shorter * side / min(height, width)) for side in (height, width))
+        x = resize(x, down, across, self.interpolation)
+        place = draw.uniform("place", 2).double()
+        top, left = ((place[:, axis] * (x.shape[2 + axis] - self.size[axis] + 1)).floor().long() for axis in (0, 1))
+        draw.report("corner", torch.stack((top, left), dim=1))
+        return _windows(x, top, left, *self.size)
 
 
 @register("image/resize")

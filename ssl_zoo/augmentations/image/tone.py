@@ -143,3 +143,29 @@ class Sharpness(nn.Module):
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         factor = self.factor[0] + (self.factor[1] - self.factor[0]) * draw.uniform("factor")
         return apply_to(x, draw.uniform("apply") < self.p, sharpen, factor)
+
+
+def photometric(x: Tensor, bits: Tensor, factor: Tensor, threshold: Tensor) -> Tensor:
+    """Posterize, sharpen, solarize and stretch, with a number ``[B]`` for each of the first three; the third is one of
+    256 grey values, or 256 for none."""
+    x = sharpen(posterize(x, bits), factor)
+    x = torch.where((x * 255.0).round() >= threshold.view(-1, 1, 1, 1), 1.0 - x, x)
+    return autocontrast(x)
+
+
+@register("image/photometric")
+class Photometric(nn.Module):
+    """Posterize (4 to 8 bits), sharpness (0.1 to 1.9), solarize (any threshold) and autocontrast, all with probability
+    ``p`` (``ImgPilRandomPhotometric`` of facebookresearch/vissl@09270ed, in PIRL)."""
+
+    rounds = True   # to 8 bits, the next of which a last bit may reach
+
+    def __init__(self, p: float = 0.66):
+        super().__init__()
+        self.p = probability(p)
+
+    @full_precision
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        bits, factor = 4 + draw.integers("bits", 5), 0.1 + 1.8 * draw.uniform("factor")
+        threshold = draw.integers("threshold", LEVELS + 1)
+        return apply_to(x, draw.uniform("apply") < self.p, photometric, bits, factor, threshold)
