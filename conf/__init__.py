@@ -26,6 +26,12 @@ def by_network(backbone: Any, vit: Any, resnet: Any) -> Any:
     return resnet if "resnet" in said else vit
 
 
+def unless_same(value: str, other: str, instead: str) -> str:
+    """A value, unless it is the other one: ``${unless_same:${study.arm.second},${study.arm.first},alone}``."""
+    return instead if value == other else value
+
+
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 OmegaConf.register_new_resolver("by_method", by_method, replace=True)
 OmegaConf.register_new_resolver("by_network", by_network, replace=True)
+OmegaConf.register_new_resolver("unless_same", unless_same, replace=True)

@@ -31,7 +31,7 @@ COMMANDS = {
     "experiments": "list the runs of known recipes: ssl-zoo experiments [NAME] [out=PAGE.md]",
     "preview": "draw what a method sees: ssl-zoo preview augmentation=byol data=cifar10",
     "export": "take the encoder away: ssl-zoo export run=RUN format=torchvision",
-    "report": "draw what a run has learnt: ssl-zoo report attention|reconstruction RUN [images=6] [out=FILE.png]",
+    "report": "draw what a run has learnt, or a sweep shows: ssl-zoo report attention|reconstruction|EXPERIMENT RUN",
     "bench": "time it beside other libraries: ssl-zoo bench [NAME ...] [quick=true] [out=bench.json] [root=DIR]",
     "doctor": "examine machine, cluster and data: ssl-zoo doctor [data=NAME data.root=DIR] [out=FOLDER]",
     "pack": "put a data set into one file: ssl-zoo pack data=folder data.root=DIR out=FILE.pack",
@@ -43,6 +43,8 @@ REPORTS = {
     "attention": "ssl_zoo.report.attention.attention",
     "reconstruction": "ssl_zoo.report.reconstruction.reconstruction",
 }
+
+STUDY = "ssl_zoo.report.study.command.report"  # of a sweep of an experiment that says what it measures
 
 
 def train(argv: Sequence[str] | None = None) -> int:
@@ -278,17 +280,22 @@ def _pack(argv: list[str]) -> int:
 
 def _report(argv: list[str]) -> int:
     """``NAME RUN [key=value ...]``; the folder of a run may have an equals sign in its name."""
+    from ssl_zoo.report.study import declared
     from ssl_zoo.signatures import argument_problems, locate
 
-    usage = f"ssl-zoo report {'|'.join(REPORTS)} RUN [key=value ...]"
-    if not argv or argv[0] not in REPORTS:
-        raise ConfigError(f"{usage}: which picture? {nearest(argv[0] if argv else '', REPORTS)}")
+    usage = f"ssl-zoo report {'|'.join(REPORTS)}|EXPERIMENT RUN [key=value ...]"
+    studies = {name: STUDY for name in declared.names()}
+    known = REPORTS | studies
+    if not argv or argv[0] not in known:
+        raise ConfigError(f"{usage}: which picture? {nearest(argv[0] if argv else '', known)}")
     if len(argv) < 2:
-        raise ConfigError(f"{usage}: RUN is missing, a run folder or a checkpoint")
-    draw = locate(REPORTS[argv[0]])
+        raise ConfigError(f"{usage}: RUN is missing, a run folder or a checkpoint; of an experiment, a sweep's folder")
+    draw = locate(known[argv[0]])
     given = OmegaConf.to_container(OmegaConf.from_dotlist(argv[2:]))
     assert isinstance(given, dict)
     options = {"run": argv[1], **{str(key): value for key, value in given.items()}}
+    if argv[0] in studies:
+        options["name"] = argv[0]
     wrong = list(argument_problems(draw, options, f"report {argv[0]}", partial=False))
     if wrong:
         raise ConfigError("\n".join(wrong))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from ssl_zoo import balancedness
 from ssl_zoo.callbacks.observe import (
     epoch_due,
     forget_validation,
@@ -15,8 +16,8 @@ from ssl_zoo.callbacks.observe import (
     validation_features,
 )
 from ssl_zoo.data.splits import balanced_rows
-from ssl_zoo.features import extract
-from ssl_zoo.knn import knn_top1
+from ssl_zoo.features import accuracy, extract, labelled
+from ssl_zoo.knn import knn_predict
 from ssl_zoo.ranges import Positive, Size
 
 
@@ -27,7 +28,7 @@ class OnlineKNN(pl.Callback):
     Memory is that of ``bank_size`` and validation features on the CPU, and the search is chunked. Without labels or
     a validation set the callback switches itself off and says so once.
 
-    Logs ``knn/top1`` in percent.
+    Logs ``knn/top1`` in percent, and on demand ``knn/balancedness``.
 
     Args:
         every_n_epochs: Epochs between evaluations; the last epoch is always evaluated.
@@ -35,6 +36,7 @@ class OnlineKNN(pl.Callback):
         k: Neighbours that vote; 20 was best for most models in DINO (https://arxiv.org/abs/2104.14294, Sec. 3.2).
         temperature: Of the votes ``exp(similarity / temperature)``.
         chunk: Validation samples searched at a time.
+        by_class: Log too how equal the classes fare (:func:`ssl_zoo.balancedness.balancedness`).
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class OnlineKNN(pl.Callback):
         k: Size = 20,
         temperature: Positive = 0.07,
         chunk: Size = 512,
+        by_class: bool = False,
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.bank_size = bank_size
         self.k = k
         self.temperature = temperature
         self.chunk = chunk
+        self.by_class = by_class
         self.enabled = True
         self.untrained: float | None = None
         self.latest: dict[str, float] = {}
@@ -78,17 +82,13 @@ class OnlineKNN(pl.Callback):
         rows = balanced_rows(data.train_labels, self.bank_size)
         with observing(method, method.device):
             bank = extract(method, data.train_eval_loader(rows), method.device)
-            top1 = knn_top1(
-                query.to(method.device),
-                labels,
-                bank.features,
-                bank.labels,
-                data.info.classes,
-                self.k,
-                self.temperature,
-                self.chunk,
-            )
-        self.latest = {"knn/top1": top1}
+            query, labels = labelled(query.to(method.device), labels)
+            settings = data.info.classes, self.k, self.temperature, self.chunk
+            predicted = knn_predict(query, bank.features, bank.labels, *settings)
+        self.latest = {"knn/top1": accuracy(predicted, labels)}
+        if self.by_class:
+            shares = balancedness.by_class(predicted, labels, data.info.classes)
+            self.latest["knn/balancedness"] = balancedness.balancedness(shares)
         method.report(self.latest)
 
     def state_dict(self) -> dict[str, Any]:

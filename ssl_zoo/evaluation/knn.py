@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ssl_zoo.evaluation import balancedness
+from ssl_zoo import balancedness
 from ssl_zoo.features import Features, accuracy, labelled
 from ssl_zoo.knn import knn_scores
 from ssl_zoo.ranges import Positive, Size
@@ -28,7 +28,7 @@ def evaluate(
 
     Returns:
         ``top1`` in percent at ``k``, which is fixed beforehand, and ``top1_by_k`` for ``k`` and ``also``; with
-        ``by_class`` also what :func:`ssl_zoo.evaluation.balancedness.report` gives at ``k``.
+        ``by_class`` also what :func:`ssl_zoo.balancedness.report` gives at ``k``.
     """
     query, labels = labelled(test.features, test.labels)
     ks = sorted({k, *also})

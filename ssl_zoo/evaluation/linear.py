@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.evaluation import balancedness, folds
+from ssl_zoo import balancedness
+from ssl_zoo.evaluation import folds
 from ssl_zoo.features import Features, accuracy, labelled, topk_accuracy
 from ssl_zoo.ranges import NonNegative, Part, Size
 
@@ -117,7 +118,7 @@ def linear_probe(
         seed: Of that share, or of the folds.
         iterations: L-BFGS iterations at most, per penalty.
         device: Where to compute.
-        by_class: Whether to add what :func:`ssl_zoo.evaluation.balancedness.report` gives.
+        by_class: Whether to add what :func:`ssl_zoo.balancedness.report` gives.
 
     Returns:
         ``top1``, ``top5`` (with more than five classes), ``train_top1`` in percent; the chosen ``l2``; ``l2_chosen``,

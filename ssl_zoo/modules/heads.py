@@ -108,6 +108,18 @@ class MLP(nn.Sequential):
         return nn.Sequential(*layers) if isinstance(layers, list) else layers
 
 
+class NoHead(nn.Identity):
+    """Nothing between features and loss: the ablation of SimCLR's head (https://arxiv.org/abs/2002.05709, Sec. 4.2).
+
+    Args:
+        in_features: Width of the input ``[B, in_features]``, which is that of the output.
+    """
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.out_features = in_features
+
+
 def first_layers(head: nn.Sequential, count: int) -> nn.Sequential:
     """The beginning of a head, where SimCLR v2 starts to fine-tune; the modules are the head's own.
 

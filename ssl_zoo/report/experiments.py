@@ -28,6 +28,7 @@ class Experiment(NamedTuple):
         what: What the number measures.
         whose: Who reports it.
         here: Whether it was reproduced here, yes or no.
+        is_study: Whether it is a sweep that says what it measures (``ssl-zoo report NAME SWEEP``).
     """
 
     text: str
@@ -36,6 +37,7 @@ class Experiment(NamedTuple):
     what: str = ""
     whose: str = ""
     here: str = ""
+    is_study: bool = False
 
     def told(self) -> list[str]:
         """The number in a line, where there is one."""
@@ -56,9 +58,10 @@ def _read(name: str, content: str) -> Experiment:
     head = [line[1:].strip() for line in content.split("\ndefaults:")[0].splitlines() if line.startswith("# ")]
     commands = [re.split(r"\s{2,}", line)[0] for line in head if line.startswith("python ")]
     text = " ".join(line for line in head if not line.startswith(("python ", "@package")))
-    expected: Any = OmegaConf.select(OmegaConf.create(content), "expected", default=None)
+    values = OmegaConf.create(content)
+    expected: Any = OmegaConf.select(values, "expected", default=None)
     if expected is None or expected.value is None:
-        return Experiment(text, commands)
+        return Experiment(text, commands, is_study=OmegaConf.select(values, "study", default=None) is not None)
     told = MEASURE.fullmatch(expected.measure)
     if told is None:
         raise ConfigError(
