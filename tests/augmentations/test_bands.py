@@ -110,3 +110,12 @@ def test_views_of_deep_images_are_those_of_the_same_floats(dtype):
         assert one.dtype == torch.float32 and (one - batched).abs().max() < 1.5 / white
         view = EvalView([{"image/resize": {"interpolation": interpolation}}], 24, None, 2, white)
         assert (torch.stack([view.one(image) for image in images]) - view(images)).abs().max() < 1.5 / white
+
+
+def test_operations_on_tiles_lose_colour_too():
+    each = ["image/grayscale", {"image/color_jitter": {"brightness": 0.4, "hue": 0.1}}]
+    spec = ViewSpec([CROP, {"image/jigsaw": {"each": each}}], 8)
+    (found,), changes = bands.adapted([spec], 1)
+    assert found.ops[1] == {"image/jigsaw": {"each": [{"image/color_jitter": {"brightness": 0.4}}]}}
+    assert changes == ["image/grayscale falls away", "image/color_jitter goes without hue"]
+    assert each[1]["image/color_jitter"]["hue"] == 0.1

@@ -64,6 +64,20 @@ def test_random_crop_pad_of_a_small_image_says_so():
         registry.build({"image/random_crop_pad": {}}, 32)(images(height=16, width=16), draw())
 
 
+@pytest.mark.parametrize("height, width", [(50, 70), (70, 50), (36, 36)])
+def test_resize_random_crop(height, width):
+    x, d = images(60, height=height, width=width), draw(60)
+    y = registry.build({"image/resize_random_crop": {"shorter": 36}}, 32)(x, d)
+    resized = TF.resize(x, 36, antialias=True)
+    corners = d.reports["corner"]
+    wanted = [TF.crop(row, *corner, 32, 32) for row, corner in zip(resized, corners.tolist(), strict=True)]
+    assert largest(y, torch.stack(wanted)) == 0
+    assert corners.amin(0).tolist() == [0, 0]
+    assert corners.amax(0).tolist() == [resized.shape[2] - 32, resized.shape[3] - 32]
+    with pytest.raises(ValueError, match="shorter is 36, and the window 40x40; set shorter to at least 40"):
+        registry.build({"image/resize_random_crop": {"shorter": 36}}, 40)(x, d)
+
+
 @pytest.mark.parametrize("interpolation", MODES)
 def test_resize_and_centre_crops(interpolation):
     x = images(4, height=50, width=70)

@@ -177,3 +177,18 @@ def test_rows_of_a_batch_are_the_draws_of_their_slots():
         assert torch.equal(row.slot, alone.slot)
         row.report("box", torch.tensor([i]))
         assert row.reports == {"0/image/x/box": torch.tensor([i])}
+
+
+def test_parts_of_a_sample_have_draws_of_their_own_whatever_the_batch():
+    d = draw(slots=6).child("tiles")
+    parts = d.spread(3)
+    values = parts.uniform("a")
+    assert values.shape == (18,) and len(values.unique()) == 18
+    some = Draw(stream_key(0, "train", 0), torch.tensor([4, 1])).child("tiles").spread(3)
+    assert torch.equal(some.uniform("a").view(2, 3), values.view(6, 3)[[4, 1]])
+    row = Rows(draw(slots=6)).row(4).child("tiles").spread(3)
+    assert torch.equal(row.uniform("a"), values.view(6, 3)[4])
+    parts.report("flipped", values)
+    assert d.reports == {} and parts.reports == {"flipped": values}
+    recorded = RecordedDraw({"a": torch.ones(18)})
+    assert recorded.spread(3) is recorded

@@ -9,14 +9,13 @@ the option ``each`` of an operation that cuts tiles, on every tile alone; a shar
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo.augmentations.image.common import apply_to, full_precision
 from ssl_zoo.augmentations.image.geometry import probability
-from ssl_zoo.augmentations.image.sampling import resample, resampling_matrix
+from ssl_zoo.augmentations.image.sampling import resample
 from ssl_zoo.augmentations.registry import register
 from ssl_zoo.augmentations.rng import Draw
 from ssl_zoo.errors import require
@@ -143,19 +142,24 @@ class Degrade(nn.Module):
             raise ValueError(f"image/degrade: images of {x.shape[2]}x{x.shape[3]} cannot be made smaller to "
                              f"{self.smallest}x{self.smallest}; set smallest to {max(most, 1)} or less")
         area = self.smallest**2 + draw.uniform("area").double() * (most**2 - self.smallest**2)
-        side = area.sqrt().floor().long() - self.smallest                                        # [B]
-        rows, columns = (_there_and_back(length, self.smallest, most).to(x.device)[side] for length in x.shape[2:])
-        return apply_to(x, draw.uniform("apply") < self.p, resample, rows, columns)
+        return apply_to(x, draw.uniform("apply") < self.p, degrade, area.sqrt().floor())
 
 
-@cache
-def _there_and_back(length: int, least: int, most: int) -> Tensor:
-    """``[most - least + 1, length, length]``: to a side of ``least`` ... ``most`` pixels, and back."""
-    made = []
-    for size in range(least, most + 1):
-        there, back = (
-            resampling_matrix(torch.zeros(1), torch.tensor([a]), a, b, "bilinear", antialias=False)[0]
-            for a, b in ((length, size), (size, length))
-        )
-        made.append(back @ there)
-    return torch.stack(made)
+def degrade(x: Tensor, side: Tensor) -> Tensor:
+    """Images ``[B, C, H, W]`` at ``side [B]`` x ``side`` pixels, at their own size again."""
+    there_and_back = (
+        _bilinear(side, torch.full_like(side, length), length) @ _bilinear(torch.full_like(side, length), side, length)
+        for length in x.shape[2:]
+    )
+    return resample(x, *there_and_back)
+
+
+def _bilinear(source: Tensor, target: Tensor, most: int) -> Tensor:
+    """``[B, most, most]`` weights by which ``source [B]`` pixels become ``target [B]``, without antialiasing.
+
+    Columns from ``source`` on are 0; rows from ``target`` on mean nothing.
+    """
+    pixel = torch.arange(most, device=source.device)
+    place = ((pixel + 0.5) * (source / target).unsqueeze(1) - 0.5).clamp(min=0)                  # [B, most]
+    place = torch.minimum(place, source.unsqueeze(1) - 1)
+    return (1 - (place.unsqueeze(2) - pixel).abs()).clamp(min=0)
