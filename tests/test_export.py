@@ -52,6 +52,11 @@ CASES = {
     "torchvision-as-timm": ({"_target_": f"{IMAGE}.resnet18", **SMALL, "stem": "standard", "image_size": 64}, "timm"),
     "torchvision-small-stem-one-channel": ({"_target_": f"{IMAGE}.resnet18", **SMALL, "in_channels": 1}, "torchvision"),
     "timm-vit": ({"_target_": "ssl_zoo.backbones.image.tiny.vit_mini", **SMALL}, "timm"),
+    "timm-swin": (
+        {"_target_": f"{IMAGE}.swin_tiny", "_convert_": "all", **SMALL, "embed_dim": 8, "depths": [2, 1, 1, 1]}
+        | {"num_heads": [1, 1, 1, 1]},
+        "timm",
+    ),
     "own-network": ({"_target_": "ssl_zoo.backbones.image.tiny.resnet8", **SMALL, "width": 8}, "safetensors"),
 }
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
-from ssl_zoo.backbones.image.levels import vector_and_maps, widths_of
+from ssl_zoo.backbones.image.levels import layers_of_sides, vector_and_maps, widths_of
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.local_contrast import clipped_cross_entropy, local_nce
@@ -26,14 +26,14 @@ class AMDIM(Method):
 
     A view has levels: level 0 is the whole of it, level i the map of ``layers[i - 1]``. A comparison (s, t) contrasts a
     vector of level s (of a map: one drawn place) with all places of level t of the other view, in both directions.
-    Any network with maps or tokens serves: its maps are averaged down to ``grids``, and a block that ends in a batch
-    norm stands behind every level. The authors' encoder (``backbone=amdim_encoder``) has maps of 5 x 5 and 7 x 7 and
-    compares the whole as it is, but for a last batch norm (``whole``). What is evaluated is the backbone.
-    YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself (from memory: its code is not public).
+    Maps of any network are averaged down to ``grids``, and a block that ends in a batch norm stands behind every level.
+    The authors' encoder (amdim_encoder) has maps of 5 x 5 and 7 x 7 and compares the whole as it is, but for a last
+    batch norm (``whole``). YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself (from memory).
 
     Args:
         block, whole: Called with the width of a level: into the common space; ``whole`` for level 0 (None: ``block``).
-        layers, grids: Of the backbone, counted from the end (-1: the last); largest side of each map, null: as it is.
+        layers: Counted from the end; null: those with the sides of ``grids`` if there are such, else -1 and on.
+        grids: Largest side of each map, null: as it is.
         comparisons: Pairs of levels (source, target).
         clip, penalty: Soft limit of the scores (null: none), and the weight of their mean square before it.
         classifiers: Train the authors' two on detached features (without dropout); needs labels, unlike our probes.
@@ -52,7 +52,7 @@ class AMDIM(Method):
         data_info: DataInfo,
         block: Head,
         whole: Head | None = None,
-        layers: Sequence[int] = (-1, -2),
+        layers: Sequence[int] | None = None,
         grids: Sequence[Size | None] = (5, 7),
         comparisons: Sequence[Sequence[int]] = ((0, 1), (0, 2), (1, 1)),
         clip: Positive | None = 20.0,
@@ -60,7 +60,8 @@ class AMDIM(Method):
         classifiers: bool = False,
     ) -> None:
         super().__init__(backbone, optimizer)
-        self.layers, self.grids = list(layers), list(grids)
+        self.grids, self.limit, self.penalty = list(grids), clip, penalty
+        self.layers = list(layers or layers_of_sides(backbone, data_info.channels, square(data_info), grids))
         self.comparisons = [(source, target) for source, target in comparisons]
         self.used = sorted({level for pair in self.comparisons for level in pair})
         if len(self.grids) != len(self.layers) or not set(self.used) <= set(range(len(self.layers) + 1)):
@@ -70,7 +71,6 @@ class AMDIM(Method):
             )
         widths = widths_of(backbone, data_info.channels, square(data_info), self.layers, self.used)
         self.blocks = nn.ModuleDict({str(i): (block if i or whole is None else whole)(widths[i]) for i in self.used})
-        self.limit, self.penalty = clip, penalty
         self.classifiers = nn.ModuleList()
         if classifiers:
             if data_info.classes is None:

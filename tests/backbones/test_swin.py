@@ -14,6 +14,8 @@ from ssl_zoo.backbones import image
 from ssl_zoo.backbones.image.windows import tiling_window
 from ssl_zoo.backbones.weights import start_from
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.modules.dropout import DropPath, draw_for_samples
+from ssl_zoo.modules.ema import EMA
 from tests.helpers import quickly, tiny_batch, tiny_method, train_step
 
 TINY = {"embed_dim": 8, "depths": (2, 2, 1, 1), "num_heads": (1, 2, 2, 2)}
@@ -114,6 +116,20 @@ def test_windows_that_padding_completes_do_not_join_opposite_borders():
     other[:, :, 0] = 0.0
     a, b = block(x), block(other)
     assert torch.equal(a[:, :, 2:], b[:, :, 2:]) and not torch.equal(a[:, :, 1], b[:, :, 1])
+
+
+def test_it_computes_in_other_precisions_and_drops_paths_by_samples():
+    net, view = tiny_swin(drop_path_rate=0.5), torch.rand(2, 3, 24, 40)
+    torch.testing.assert_close(net.double()(view.double()).float(), net.float()(view), rtol=1e-3, atol=1e-4)
+    half = net.bfloat16()(view.bfloat16())
+    assert half.dtype == torch.bfloat16 and half.isfinite().all()
+    draw_for_samples(net)
+    assert [type(part) for part in paths(net)] == [DropPath] * 10  # two a block, but for the first, which never drops
+    assert all(part.drop_prob for part in paths(net)) and not any(part.drop_prob for part in paths(EMA(net)))
+
+
+def paths(module: nn.Module) -> list[Any]:
+    return [part for part in module.modules() if isinstance(part, timm.layers.DropPath)]
 
 
 def test_wrong_use_is_refused():

@@ -56,6 +56,28 @@ def test_the_authors_encoder_compares_the_whole_as_it_is() -> None:
         tiny_method("amdim", [*words[:-1], f"method.whole={whole.replace('8', '9')}"], tiny=False)
 
 
+ENCODER = ["backbone=amdim_encoder", "backbone.ndf=4", "backbone.n_rkhs=8", "backbone.n_depth=1", "data.image_size=32"]
+
+
+@pytest.mark.parametrize("name", ["amdim", "yadim"])
+@pytest.mark.parametrize("words", [ENCODER, ["backbone=resnet18", "data.image_size=32"]], ids=["own", "resnet18"])
+def test_it_trains_on_its_encoder_and_on_resnets(name: str, words: list[str]) -> None:
+    method = tiny_method(name, words, tiny=False)
+    _, levels = method.levels(tiny_batch([32, 32]).views[0])
+    sides = [x.shape[2] for x in levels.values()]
+    own = {"amdim": [1, 5, 7], "yadim": [1]}
+    assert sides == (own[name] if words is ENCODER else {"amdim": [1, 4, 7], "yadim": [4]}[name])
+    out = train_step(method, tiny_batch([32, 32]))
+    assert out["loss"].isfinite()
+    assert {n for n, p in method.named_parameters() if p.requires_grad} == out["gradients"].keys()
+
+
+@pytest.mark.parametrize(("grids", "layers"), [([5, 7], [-3, -4]), ([7], [-4]), ([5, 6], [-1, -2])])
+def test_layers_are_those_whose_maps_have_the_sides_of_the_grids(grids: list[int], layers: list[int]) -> None:
+    method = tiny_method("amdim", [*ENCODER, f"method.grids={grids}", "method.comparisons=[[0,1]]"], tiny=False)
+    assert method.layers == layers
+
+
 def test_the_authors_classifiers_learn_and_leave_the_encoder_alone() -> None:
     plain, method = tiny_method("amdim"), tiny_method("amdim", ["method.classifiers=true"])
     outs = [train_step(m, tiny_batch(SIZES)) for m in (plain, method)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, normalize
 
+from ssl_zoo import config
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.methods.emp_ssl import spread
 from tests.helpers import tiny_batch, tiny_method
@@ -54,6 +55,17 @@ def test_ressl_compares_every_crop_with_the_last_view() -> None:
         pair = dataclasses.replace(batch, views=[view, batch.views[3]])
         parts.append(method.training_loss(pair)["loss"])
     torch.testing.assert_close(loss, torch.stack(parts).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_five_crops_of_ressl_are_strong_and_the_teachers_view_is_a_crop_and_a_flip() -> None:
+    cfg = config.plain(config.load(["experiment=ressl_imagenet_200ep_5crops"]))
+    *strong, weak = cfg["augmentation"]["views"]
+    names = [[key.removeprefix("image/") for op in view["ops"] for key in op] for view in (*strong, weak)]
+    crop = "random_resized_crop"
+    assert [view["size"] for view in strong] == [224, 192, 160, 128, 96] and weak["size"] == 224
+    assert names == [*5 * [[crop, "color_jitter", "grayscale", "gaussian_blur", "flip"]], [crop, "flip"]]
+    scales = [view["ops"][0][f"image/{crop}"]["scale"] for view in strong]
+    assert scales == [[0.2, 1.0], [0.172, 0.86], [0.143, 0.715], [0.114, 0.571], [0.086, 0.429]]
 
 
 def test_emp_ssl_averages_windows_at_evaluation() -> None:

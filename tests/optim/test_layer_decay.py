@@ -38,6 +38,8 @@ def test_layers_of_timms_vit():
         (models.resnet18, "bn1.weight", "layer3.1.bn1.weight", "layer2.0.downsample.1.bias", "fc.bias"),
         (partial(timm.create_model, "convnext_atto", depths=(2, 2, 2, 2)), "stem.0.weight",
          "stages.2.blocks.1.conv_dw.weight", "stages.1.downsample.1.weight", "head.fc.weight"),
+        (partial(timm.create_model, "swin_tiny_patch4_window7_224", depths=(2, 2, 2, 2)), "patch_embed.norm.bias",
+         "layers.2.blocks.1.attn.qkv.weight", "layers.1.downsample.reduction.weight", "head.fc.weight"),
         (models.convnext_tiny, "features.0.0.weight", None, "features.2.1.weight", "classifier.2.weight"),
     ],
 )  # fmt: skip

@@ -57,9 +57,8 @@ class Swin(Staged):
     def stages(self) -> list[nn.Module]:
         net = cast(Any, self.net)
         first, *rest = net.layers
-        last = [net.norm]
-        parts = [[net.patch_embed, first], *([Permute([0, 2, 3, 1]), layer] for layer in rest)]  # maps to [B, h, w, C]
-        parts[-1] += last
+        parts = [[net.patch_embed, first], *([Permute([0, 2, 3, 1]), layer] for layer in rest)]  # [B, h, w, C] inside
+        parts[-1].append(net.norm)
         return [nn.Sequential(*part, Permute([0, 3, 1, 2])) for part in parts]
 
     def forward_dense(self, view: Tensor) -> Dense:
