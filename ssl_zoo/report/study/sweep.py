@@ -98,7 +98,7 @@ class Results:
 def value_of(run: Run, key: str) -> str:
     """The value of a setting in a run, as it was typed, else as its configuration has it."""
     if key in run.words:
-        return run.words[key]
+        return text(run.words[key])
     return text(OmegaConf.select(OmegaConf.create(dict(run.config)), key))
 
 
