@@ -31,7 +31,7 @@ class Experiment(NamedTuple):
         what: What the number measures.
         whose: Who reports it.
         here: Whether it was reproduced here, yes or no.
-        study: What its own file says under ``study``, of a sweep that ``ssl-zoo report NAME SWEEP`` reads; None: nothing.
+        study: What its own file says under ``study``, for ``ssl-zoo report NAME SWEEP``; None: nothing.
     """
 
     text: str
@@ -112,7 +112,7 @@ def studies() -> str:
         "the paper's answer",
         f"what `NAME{SMALL}` shows",
         "runs",
-        "minutes on two cores",
+        "minutes of a core",
     ]
     known = experiments()
     lines = [heads, ["---"] * len(heads)]

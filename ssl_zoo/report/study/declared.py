@@ -129,6 +129,7 @@ def parse(name: str, node: Mapping[str, Any]) -> Study:
         if key not in wanted:
             raise ConfigError(f"{where} has no {key!r}; {nearest(str(key), wanted)}")
     missing = [key for key in ("question", "answer", "source", "vary", "measures") if not node.get(key)]
+    missing += [] if node.get("draw") or node.get("module") else ["draw (or module)"]
     if missing:
         raise ConfigError(f"{where} does not say {', '.join(missing)}")
     axes = [Axis(str(key), _labels(values)) for key, values in node["vary"].items()]

@@ -12,7 +12,7 @@ from ssl_zoo.report.study import drawings, sweep
 from ssl_zoo.report.study.sweep import Results
 from tests.report.study.made import run_folder, study
 
-GRID = {("a", "1"): 10.0, ("a", "4"): 20.0, ("b", "1"): 30.0}
+GRID = {("a", "16"): 20.0, ("a", "4"): 10.0, ("b", "4"): 30.0}
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_lines_lie_over_the_numbers_of_the_first_setting(results: Results) -> No
     panel = axis()
     drawings.lines(panel, results, "kNN", log=True)
     found = {line.get_label(): line for line in panel.containers}
-    assert found["a"].lines[0].get_xydata().tolist() == [[1.0, 10.0], [4.0, 20.0]]
-    assert found["b"].lines[0].get_xydata().tolist() == [[1.0, 30.0]]
+    assert found["a"].lines[0].get_xydata().tolist() == [[4.0, 10.0], [16.0, 20.0]]
+    assert found["b"].lines[0].get_xydata().tolist() == [[4.0, 30.0]]
     assert panel.get_xscale() == "log"
 
 
@@ -65,7 +65,7 @@ def test_one_measure_against_another(results: Results) -> None:
     panel = axis()
     drawings.against(panel, results, "kNN", x="cost")
     assert panel.lines[0].get_xydata().tolist() == [[60.0, 30.0], [20.0, 10.0], [40.0, 20.0]]
-    assert panel.texts[0].get_text() == "1, b"
+    assert panel.texts[0].get_text() == "4, b"
 
 
 def test_what_was_not_measured_says_so(results: Results) -> None:

@@ -153,6 +153,9 @@ def test_a_value_is_written_in_one_way(value: object, wanted: str) -> None:
     [
         ({"drow": []}, "experiment/made.yaml: study has no 'drow'; did you mean 'draw'?"),
         ({"question": "", "vary": {}}, "experiment/made.yaml: study does not say question, vary"),
+        ({"draw": None}, "experiment/made.yaml: study does not say draw (or module)"),
+        ({"claims": [{"says": "x", "more": 3, "less": 0}]},
+         "experiment/made.yaml: study.claims: more is 3; wanted the labels of a kind of runs"),
         ({"measures": {"kNN": {"lost": "knn/top1"}}},
          "experiment/made.yaml: study.measures.kNN is read by 'lost'; did you mean 'last'?"),
         ({"claims": [{"says": "x", "more": "with", "less": "without", "of": "knn"}]},

@@ -18,7 +18,11 @@ SHRUNKEN = [
     "hydra.sweep.dir=sweep",
 ]  # fmt: skip
 # What else a small size asks for; data.imbalance=100 of 320 samples would leave classes without any.
-MORE = {"long_tail_balance": ["data.imbalance=1,4"], "moco_v2_ablation": ["method.queue_size=64"]}
+MORE = {
+    "dino_centring_sharpening": ["callbacks.collapse.every_n_steps=1"],
+    "long_tail_balance": ["data.imbalance=1,4"],
+    "moco_v2_ablation": ["method.queue_size=64"],
+}
 
 
 @pytest.mark.slow
