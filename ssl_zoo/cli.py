@@ -43,7 +43,6 @@ REPORTS = {
     "attention": "ssl_zoo.report.attention.attention",
     "reconstruction": "ssl_zoo.report.reconstruction.reconstruction",
 }
-
 STUDY = "ssl_zoo.report.study.command.report"  # of a sweep of an experiment that says what it measures
 
 
@@ -284,19 +283,19 @@ def _report(argv: list[str]) -> int:
     from ssl_zoo.signatures import argument_problems, locate
 
     usage = f"ssl-zoo report {'|'.join(REPORTS)}|EXPERIMENT RUN [key=value ...]"
-    studies = {name: STUDY for name in declared.names()}
-    known = REPORTS | studies
-    if not argv or argv[0] not in known:
-        raise ConfigError(f"{usage}: which picture? {nearest(argv[0] if argv else '', known)}")
+    name = argv[0] if argv else ""
+    studies = [] if name in REPORTS else declared.names()
+    if name not in (*REPORTS, *studies):
+        raise ConfigError(f"{usage}: which picture? {nearest(name, [*REPORTS, *studies])}")
     if len(argv) < 2:
         raise ConfigError(f"{usage}: RUN is missing, a run folder or a checkpoint; of an experiment, a sweep's folder")
-    draw = locate(known[argv[0]])
+    draw = locate(REPORTS.get(name, STUDY))
     given = OmegaConf.to_container(OmegaConf.from_dotlist(argv[2:]))
     assert isinstance(given, dict)
     options = {"run": argv[1], **{str(key): value for key, value in given.items()}}
-    if argv[0] in studies:
-        options["name"] = argv[0]
-    wrong = list(argument_problems(draw, options, f"report {argv[0]}", partial=False))
+    if name in studies:
+        options["name"] = name
+    wrong = list(argument_problems(draw, options, f"report {name}", partial=False))
     if wrong:
         raise ConfigError("\n".join(wrong))
     print(draw(**options))

@@ -13,6 +13,7 @@ import pytest
 from ssl_zoo import build, cli, composing, config, export, sweeps
 from ssl_zoo.data.image import pack
 from ssl_zoo.report import experiments, methods, pages
+from ssl_zoo.report.study import declared
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,7 +46,8 @@ def evaluate(words: list[str]) -> int:
 
 
 def report(words: list[str]) -> None:
-    assert words[0] in cli.REPORTS and words[1] == "RUN"
+    assert words[1] == ("RUN" if words[0] in cli.REPORTS else "SWEEP")
+    assert words[0] in cli.REPORTS or words[0] in declared.names()
 
 
 CHECKS: dict[str, Callable[[list[str]], object]] = {

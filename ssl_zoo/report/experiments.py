@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from ssl_zoo.errors import ConfigError, nearest
 # "ImageNet linear top-1 of ResNet-50, percent, as its authors report it; not reproduced here"
 MEASURE = re.compile(r"(?P<what>.+?)(?:,| in) percent, (?P<whose>.+); (?P<here>not )?reproduced here")
 NONE = "none"
+SMALL = "_tiny"  # how the name of the small form of a study ends
+MEASURED = ("found", "runs", "minutes")  # what a small form says of itself under ``study.measured``
 
 
 class Experiment(NamedTuple):
@@ -28,7 +31,7 @@ class Experiment(NamedTuple):
         what: What the number measures.
         whose: Who reports it.
         here: Whether it was reproduced here, yes or no.
-        is_study: Whether it is a sweep that says what it measures (``ssl-zoo report NAME SWEEP``).
+        study: What its own file says under ``study``, for ``ssl-zoo report NAME SWEEP``; None: nothing.
     """
 
     text: str
@@ -37,7 +40,7 @@ class Experiment(NamedTuple):
     what: str = ""
     whose: str = ""
     here: str = ""
-    is_study: bool = False
+    study: Mapping[str, Any] | None = None
 
     def told(self) -> list[str]:
         """The number in a line, where there is one."""
@@ -61,7 +64,8 @@ def _read(name: str, content: str) -> Experiment:
     values = OmegaConf.create(content)
     expected: Any = OmegaConf.select(values, "expected", default=None)
     if expected is None or expected.value is None:
-        return Experiment(text, commands, is_study=OmegaConf.select(values, "study", default=None) is not None)
+        plain: Any = OmegaConf.to_container(values)  # references lead into the whole configuration: they stay words
+        return Experiment(text, commands, study=plain.get("study"))
     told = MEASURE.fullmatch(expected.measure)
     if told is None:
         raise ConfigError(
@@ -95,8 +99,30 @@ def markdown() -> str:
     """The table of ``docs/experiments.md``."""
     lines = ["| command | number | of what, percent | whose | reproduced here |", "| --- | --- | --- | --- | --- |"]
     for one in experiments().values():
-        lines.append(f"| `{one.commands[0]}` | {one.number} | {one.what} | {one.whose} | {one.here} |")
+        if one.study is None:
+            lines.append(f"| `{one.commands[0]}` | {one.number} | {one.what} | {one.whose} | {one.here} |")
     return "\n".join(lines)
 
 
-TABLES = {"experiments": markdown}
+def studies() -> str:
+    """The table of the papers' decisive experiments: each with its small form, and what that has shown."""
+    heads = [
+        "experiment",
+        "question",
+        "the paper's answer",
+        f"what `NAME{SMALL}` shows",
+        "runs",
+        "minutes of a core",
+    ]
+    known = experiments()
+    lines = [heads, ["---"] * len(heads)]
+    for name, one in known.items():
+        small = known.get(f"{name}{SMALL}")
+        if one.study is not None and small is not None and small.study is not None:
+            measured = small.study.get("measured") or {}
+            found = [measured.get(key, "not yet measured" if key == "found" else "") for key in MEASURED]
+            lines.append([f"`{name}`", one.study["question"], one.study["answer"], *map(str, found)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TABLES = {"experiments": markdown, "studies": studies}

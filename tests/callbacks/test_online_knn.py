@@ -60,3 +60,9 @@ def test_it_switches_itself_off(capsys: pytest.CaptureFixture) -> None:
     _, method = fit([OnlineKNN()], data=TinyData(classes=None))
     assert capsys.readouterr().out.splitlines().count("online_knn is off: the training set has no labels") == 1
     assert "knn/top1" not in method.metrics
+
+
+def test_it_tells_how_equal_the_classes_fare() -> None:
+    knn = OnlineKNN(bank_size=SAMPLES, k=1, by_class=True)
+    fit([knn], max_epochs=1)
+    assert knn.latest == {"knn/top1": 100.0, "knn/balancedness": 1.0}

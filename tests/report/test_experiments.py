@@ -49,6 +49,21 @@ def test_numbers_of_runs_with_a_waiver_on_views_rate_batch_or_optimizer_say_that
     assert waived & set(numbers) and waived & set(numbers) <= marked
 
 
+def test_the_table_of_studies_says_what_the_small_forms_have_shown(monkeypatch):
+    large = {"question": "Why?", "answer": "so"}
+    known = {
+        "a": experiments.Experiment("", ["x"], study=large),
+        "a_tiny": experiments.Experiment("", ["x"], study={"measured": {"found": "it does", "runs": 6, "minutes": 4}}),
+        "b": experiments.Experiment("", ["x"], study=large),
+        "b_tiny": experiments.Experiment("", ["x"], study={"limits": "much"}),
+        "c": experiments.Experiment("", ["python train.py experiment=c"]),
+    }
+    monkeypatch.setattr(experiments, "experiments", lambda: known)
+    rows = experiments.studies().splitlines()[2:]
+    assert rows == ["| `a` | Why? | so | it does | 6 | 4 |", "| `b` | Why? | so | not yet measured |  |  |"]
+    assert experiments.markdown().splitlines()[2:] == ["| `python train.py experiment=c` | none |  |  |  |"]
+
+
 def test_the_command_of_an_experiment_is_its_own():
     for name, one in experiments.experiments().items():
         words = one.commands[0].split()
@@ -119,4 +134,5 @@ def test_an_experiment_takes_the_batch_of_its_recipe_and_is_none_for_short_runs(
         for name in experiments.experiments():
             cfg = composer.load([f"experiment={name}"])
             assert cfg.recipe.batch in (None, cfg.data.batch_size), name
-            assert cfg.recipe.published is None or cfg.expected is not None or name == "cifar10_quick"
+            whole = cfg.expected is not None or cfg.study is not None
+            assert cfg.recipe.published is None or whole or name in ("cifar10_quick", "cifar10_tiny")

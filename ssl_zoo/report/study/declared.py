@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,9 @@ from ssl_zoo.report.study.measures import MEASURES
 
 PAPER = "paper"  # the name of the paper's numbers among the measures
 REST = "*"  # in a claim: any other label of that axis
-# Keys of ``study`` that are not for the report: the sweep sets ``arm``, and the file refers to ``arms``.
-OF_THE_RUNS = ("arm", "arms", "ops")
+# Keys of ``study`` that are not for the report: the sweep sets ``arm``, the file refers to ``arms`` and ``ops``, and
+# ``measured`` is what the documentation says of a small form.
+OTHERS = ("arm", "arms", "ops", "measured")
 
 Labels = tuple[str, ...]  # one for each axis
 
@@ -96,7 +98,7 @@ class Study:
 
 def names() -> list[str]:
     """The experiments that are studies, by their files."""
-    return [name for name, one in experiments().items() if one.is_study]
+    return [name for name, one in experiments().items() if one.study is not None]
 
 
 def load(name: str) -> Study:
@@ -112,7 +114,7 @@ def load(name: str) -> Study:
     node = OmegaConf.select(composing.load([f"experiment={name}"]), "study")
     found = OmegaConf.to_container(node, resolve=True)
     assert isinstance(found, dict)
-    return parse(name, {str(key): value for key, value in found.items() if key not in OF_THE_RUNS})
+    return parse(name, {str(key): value for key, value in found.items() if key not in OTHERS})
 
 
 def parse(name: str, node: Mapping[str, Any]) -> Study:
@@ -127,6 +129,7 @@ def parse(name: str, node: Mapping[str, Any]) -> Study:
         if key not in wanted:
             raise ConfigError(f"{where} has no {key!r}; {nearest(str(key), wanted)}")
     missing = [key for key in ("question", "answer", "source", "vary", "measures") if not node.get(key)]
+    missing += [] if node.get("draw") or node.get("module") else ["draw (or module)"]
     if missing:
         raise ConfigError(f"{where} does not say {', '.join(missing)}")
     axes = [Axis(str(key), _labels(values)) for key, values in node["vary"].items()]
@@ -140,12 +143,21 @@ def parse(name: str, node: Mapping[str, Any]) -> Study:
 
 
 def text(value: Any) -> str:
-    """A value as it stands in a word of the command line: true, 0.5, [512]."""
-    if isinstance(value, bool) or value is None:
+    """A value in the one way in which labels and settings are compared: true, null, 512, 5e-05, [64], resnet8."""
+    if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return f"[{','.join(map(text, value))}]"
-    return str(value)
+    word = str(value).strip()
+    if word in ("True", "False"):  # as Hydra writes the values of a sweep in a file
+        return word.lower()
+    try:
+        number = float(word)
+    except ValueError:
+        return word
+    if not math.isfinite(number):
+        return word
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 def _labels(values: Any) -> dict[str, str]:
@@ -170,6 +182,8 @@ def _claim(where: str, node: Mapping[str, Any], measures: Mapping[str, Any], axe
         raise ConfigError(f"{where}.claims: there is no measure {of!r}; {nearest(of, measures)}")
     sides = [tuple(map(text, side)) if isinstance(side, list) else side for side in (node["more"], node["less"])]
     more, less = [(text(side),) if isinstance(side, (str, bool)) else side for side in sides]
+    if not isinstance(more, tuple):
+        raise ConfigError(f"{where}.claims: more is {more!r}; wanted the labels of a kind of runs")
     for side in (more, less):
         if isinstance(side, tuple) and len(side) != axes:
             raise ConfigError(f"{where}.claims: {list(side)} has {len(side)} labels, and {axes} settings vary")

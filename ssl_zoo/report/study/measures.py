@@ -46,7 +46,7 @@ def last(run: Run, of: str) -> float | None:
     if of in run.series:
         return float(run.series[of][1][-1])
     found = run.summary.get(of)
-    return float(found) if type(found) in (int, float) else None
+    return float(found) if isinstance(found, (int, float)) else None
 
 
 def gain(run: Run, of: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,11 +71,18 @@ class Results:
             cells.setdefault(labels, Cell(labels)).runs.append(run)
         self.cells = {labels: cells[labels] for labels in sorted(cells, key=self._place)}
 
-    def _place(self, labels: Labels) -> tuple[tuple[int, str], ...]:
-        """Declared labels in their order, then the others."""
-        declared = [list(axis.labels.values()) for axis in self.study.axes]
-        return tuple((known.index(label), "") if label in known else (len(known), label)
-                     for known, label in zip(declared, labels, strict=True))  # fmt: skip
+    def _place(self, labels: Labels) -> list[tuple[int, float, str]]:
+        return [self._place_on(axis, label) for axis, label in enumerate(labels)]
+
+    def _place_on(self, axis: int, label: str) -> tuple[int, float, str]:
+        """Declared labels in their order, then numbers by their size, then words."""
+        known = list(self.study.axes[axis].labels.values())
+        if label in known:
+            return known.index(label), 0.0, label
+        try:
+            return len(known), float(label), label
+        except ValueError:
+            return len(known), math.inf, label
 
     def values(self, labels: Labels, measure: str) -> Values:
         """A measure of the study, or the paper's number."""
@@ -86,19 +94,14 @@ class Results:
         return Values([number for number in numbers if number is not None])
 
     def labels_of(self, axis: int) -> list[str]:
-        """The labels of an axis that there are runs of."""
-        return list(dict.fromkeys(sorted((labels[axis] for labels in self.cells),
-                                         key=lambda label: self._place_on(axis, label))))  # fmt: skip
-
-    def _place_on(self, axis: int, label: str) -> tuple[int, str]:
-        known = list(self.study.axes[axis].labels.values())
-        return (known.index(label), "") if label in known else (len(known), label)
+        """The labels of an axis that there are runs of, in order."""
+        return sorted({labels[axis] for labels in self.cells}, key=lambda label: self._place_on(axis, label))
 
 
 def value_of(run: Run, key: str) -> str:
     """The value of a setting in a run, as it was typed, else as its configuration has it."""
     if key in run.words:
-        return run.words[key]
+        return text(run.words[key])
     return text(OmegaConf.select(OmegaConf.create(dict(run.config)), key))
 
 
