@@ -35,8 +35,11 @@ USUAL = {"layers": 1, "dtype": "float32"}  # of features
 # Settings of a source by which samples became what the encoder was trained on: the scale of pixels, of columns.
 KEPT = ("range", "encoding")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
+# What a protocol's file says beside the arguments of its function: drawn_by names one that draws the result file's
+# numbers beside it, called with the picture's path and what the file holds.
+ABOUT = ("name", "reads", "validation", "drawn_by")
 # Beginnings of the names of measures: those in percent, and others.
-PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc", "f1", "precision", "recall")
+PERCENT = ("top", "train_top", "acc", "nmi", "ari", "map", "cmc", "f1", "precision", "recall", "eer", "auc", "tpr")
 PLAIN = ("mse", "mae")
 
 
@@ -199,6 +202,8 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
     file = source.folder / "evaluation" / f"{numbers.get('name', name)}.json"
     file = file if cfg.output is None else Path(os.path.expanduser(str(cfg.output)))
     _write(file, result)
+    if cfg.protocol.get("drawn_by"):
+        locate(cfg.protocol.drawn_by)(file.with_suffix(".png"), result)
     _show(result, file)
     return result
 
@@ -274,7 +279,7 @@ def _protocol(node: DictConfig) -> Any:
 
 
 def _settings(node: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in _plain(node).items() if key not in ("name", "reads", "validation")}
+    return {key: value for key, value in _plain(node).items() if key not in ABOUT}
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

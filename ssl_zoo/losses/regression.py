@@ -38,3 +38,18 @@ def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
         Mean over the batch, -1 (same direction) to 1 (opposite).
     """
     return -F.cosine_similarity(p, z, dim=1).mean()
+
+
+@full_precision
+def summed_squares(z: Tensor, target: Tensor) -> Tensor:
+    """Squared differences summed over rows and dimensions: ``MSECriterion`` without ``sizeAverage``.
+
+    The loss of NAT, https://arxiv.org/abs/1704.05310 (eq. 3; main.lua of facebookresearch/noise-as-targets@e5c58ab).
+
+    Args:
+        z, target: ``[B, D]``; unit rows there, for which it lies between 0 and 4B.
+
+    Returns:
+        The sum, which grows with the batch: rates of its authors are for 256 rows.
+    """
+    return (z - target).square().sum()

@@ -51,11 +51,11 @@ def inverse_affine(angle: Tensor, translate: tuple[Tensor, Tensor], scale: Tenso
 
 
 def sample_affine(x: Tensor, matrix: Tensor, interpolation: str = "nearest",
-                  fill: float | Sequence[float] | None = None) -> Tensor:
+                  fill: float | Sequence[float] | None = None, reflect: bool = False) -> Tensor:
     """``[B, C, H, W]`` at the places that ``matrix [B, 2, 3]`` names (:func:`inverse_affine`).
 
-    Outside is ``fill``, None for zeros. Between inside and outside a bilinear ``fill`` weighs the image twice, as
-    torchvision does.
+    Outside is the mirrored image if ``reflect``, else ``fill``, None for zeros. Between inside and outside a bilinear
+    ``fill`` weighs the image twice, as torchvision does.
     """
     height, width = x.shape[-2:]
     dtype, device = x.dtype, x.device
@@ -67,15 +67,15 @@ def sample_affine(x: Tensor, matrix: Tensor, interpolation: str = "nearest",
     # Divided in the precision of the pixels, as torchvision does, so that nearest neighbours round alike.
     grid = pixels.view(-1, 3) @ (matrix.to(dtype).transpose(1, 2) / half)                        # [B, H * W, 2]
     grid = grid.view(-1, height, width, 2)
-    if fill is None:
-        return _grid_sample(x, grid, interpolation)
+    if fill is None or reflect:
+        return _grid_sample(x, grid, interpolation, "reflection" if reflect else "zeros")
     background = per_channel("fill", fill, x)
     x = _grid_sample(torch.cat((x, torch.ones_like(x[:, :1])), dim=1), grid, interpolation)
     return torch.lerp(background, x[:, :-1], x[:, -1:])
 
 
-def _grid_sample(x: Tensor, grid: Tensor, interpolation: str) -> Tensor:
-    return F.grid_sample(x, grid, mode=interpolation, padding_mode="zeros", align_corners=False)
+def _grid_sample(x: Tensor, grid: Tensor, interpolation: str, outside: str = "zeros") -> Tensor:
+    return F.grid_sample(x, grid, mode=interpolation, padding_mode=outside, align_corners=False)
 
 
 def _span(name: str, value: float | Sequence[float]) -> tuple[float, float]:
@@ -101,16 +101,17 @@ class RandomRotation(nn.Module):
         degrees: the angle is uniform in [-degrees, degrees], or in the [low, high] given.
         interpolation: nearest or bilinear.
         fill: of what comes from outside: one number, one for each channel, or null for zeros.
+        reflect: the mirrored image comes from outside instead (Exemplar-CNN).
     """
 
     per_channel = ("fill",)
 
     def __init__(self, degrees: float | Sequence[float], interpolation: str = "nearest",
-                 fill: float | Sequence[float] | None = None):
+                 fill: float | Sequence[float] | None = None, reflect: bool = False):
         super().__init__()
         self.degrees = _span("degrees", degrees)
         self.interpolation = check_sampling(interpolation)
-        self.fill = fill
+        self.fill, self.reflect = fill, reflect
 
     @full_precision
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
@@ -118,7 +119,7 @@ class RandomRotation(nn.Module):
         draw.report("angle", angle)
         none = torch.zeros_like(angle)
         matrix = inverse_affine(-angle.deg2rad(), (none, none), none + 1.0, (none, none), (none, none))
-        return sample_affine(x, matrix, self.interpolation, self.fill)
+        return sample_affine(x, matrix, self.interpolation, self.fill, self.reflect)
 
 
 @register("image/random_affine")
