@@ -66,7 +66,7 @@ class Composer:
         self.name = name
         self._listed: dict[tuple[str, ObjectType], list[str]] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
-        self.groups = self._list("", ObjectType.GROUP)
+        self.groups = [*(top := self._list("", ObjectType.GROUP)), *(own for group in top for own in self._own(group))]
 
     def _list(self, group: str, kind: ObjectType) -> list[str]:
         """The files or the folders of a group. The loader's own list copies all it knows each time, for 20 ms."""
@@ -74,6 +74,11 @@ class Composer:
             holding = [source for source in self.loader.get_sources() if source.is_group(group)]
             self._listed[group, kind] = sorted({name for source in holding for name in source.list(group, kind)})
         return self._listed[group, kind]
+
+    def _own(self, group: str) -> list[str]:
+        """The groups of single choices, in the folder beside such a file: ``method/contrastive/loss``."""
+        both = [name for name in self._list(group, ObjectType.GROUP) if name in self._files(group)]
+        return [f"{group}/{name}/{own}" for name in both for own in self._list(f"{group}/{name}", ObjectType.GROUP)]
 
     def is_choice(self, override: Override) -> bool:
         """Whether an override chooses a file, or is Hydra's own, rather than setting a value."""
@@ -197,6 +202,10 @@ def told(error: Exception) -> str:
             return f"{top}={name}: it has no file for the scale {choice}; leave {top} out for the method's own"
         known = [name for name in getattr(error, "options", None) or [] if name not in SHARED]
         return f"{group}={choice}: there is no such {group}; {nearest(choice, known)}"
+    own = re.match(r"Could not override '(\w+)/(\w+)/\w+'", str(error))
+    if own:
+        key, group, of = own[0].split("'")[1], own[1], own[2]
+        return f"{key} is a choice of {group}={of}, and another {group} is chosen; add {group}={of}, or leave {key} out"
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{lines[0] if lines else type(error).__name__} (HYDRA_FULL_ERROR=1 shows where)"

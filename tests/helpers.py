@@ -85,6 +85,8 @@ def _composed(name: str, extra: tuple[str, ...]) -> DictConfig:
 
 def _narrow(node: Any) -> None:
     for key, value in node.items():
+        if key == "extraction":
+            _narrow(value)
         if key in ("projector", "predictor", "map_projector", "patch_projector") and value:
             value.hidden = [min(width, 16) for width in value.hidden]
             value.out_features = min(value.out_features, 8)  # -1, the width of the input, stays

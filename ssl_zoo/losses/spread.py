@@ -37,13 +37,25 @@ def instance_spread(
     Raises:
         ValueError: If ``negative_weight`` is not above 0: the loss would be 0 whatever the embeddings.
     """
-    if negative_weight <= 0:
-        raise ValueError(f"instance_spread: negative_weight={negative_weight}; wanted a number above 0")
     logits = anchors @ keys.T / temperature                                         # [A, K]
     positive = logits.gather(1, partner[:, None])                                   # [A, 1]
     negatives = logits.scatter(1, torch.stack([own, partner], 1), -torch.inf)       # [A, K]
+    return spread_of_scores(positive, negatives, negative_weight)
+
+
+@full_precision
+def spread_of_scores(positive: Tensor, negatives: Tensor, negative_weight: float = 1.0) -> Tensor:
+    """The loss of :func:`instance_spread` from scores, which are divided by a temperature already.
+
+    Args:
+        positive: ``[A, 1]`` of each anchor with its partner.
+        negatives: ``[A, K]`` with all others; ``-inf`` for what is none.
+        negative_weight: As there.
+    """
+    if negative_weight <= 0:
+        raise ValueError(f"instance_spread: negative_weight={negative_weight}; wanted a number above 0")
     heavier = negatives.logsumexp(1, keepdim=True) + math.log(negative_weight)      # [A, 1]
     total = torch.logaddexp(positive, heavier)                                      # [A, 1]
-    share = (negatives - total).clamp(max=-torch.finfo(logits.dtype).eps)           # [A, K], log P
+    share = (negatives - total).clamp(max=-torch.finfo(positive.dtype).eps)         # [A, K], log P
     apart = torch.log(-torch.expm1(share)).sum(1)                                   # [A]
     return (total - positive).mean() - negative_weight * apart.mean()

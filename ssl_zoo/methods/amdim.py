@@ -1,4 +1,4 @@
-"""AMDIM: a view as a whole tells every place of the other view from all others; YADIM: places tell places."""
+"""AMDIM: a view as a whole tells every place of the other view from all others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.backbones.apply import concat
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.backbones.image.levels import layers_of_sides, vector_and_maps, widths_of
@@ -16,6 +15,7 @@ from ssl_zoo.distributed import gather, rank
 from ssl_zoo.losses.local_contrast import clipped_cross_entropy, local_nce
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import MLP, Head
+from ssl_zoo.modules.places import at_most, drawn_place
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import NonNegative, Positive, Size
 from ssl_zoo.sides import square
@@ -28,7 +28,7 @@ class AMDIM(Method):
     vector of level s (of a map: one drawn place) with all places of level t of the other view, in both directions.
     Maps of any network are averaged down to ``grids``, and a block that ends in a batch norm stands behind every level.
     The authors' encoder (amdim_encoder) has maps of 5 x 5 and 7 x 7 and compares the whole as it is, but for a last
-    batch norm (``whole``). YADIM, https://arxiv.org/abs/2009.00104, compares the last map with itself (from memory).
+    batch norm (``whole``). What is evaluated is the backbone.
 
     Args:
         block, whole: Called with the width of a level: into the common space; ``whole`` for level 0 (None: ``block``).
@@ -81,7 +81,7 @@ class AMDIM(Method):
     def levels(self, view: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """Features ``[B, F]``, and the levels that are compared, in the common space: ``[B, D, h, w]``."""
         raw = vector_and_maps(self.backbone, view, self.layers)
-        small = [x if grid is None else _at_most(x, grid) for x, grid in zip(raw, [None, *self.grids], strict=True)]
+        small = [at_most(x, grid) for x, grid in zip(raw, [None, *self.grids], strict=True)]
         return raw[0].flatten(1), {level: self.blocks[str(level)](small[level]) for level in self.used}
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ class AMDIM(Method):
         for s, t in self.comparisons:
             found = []
             for v in (0, 1):
-                source = self.vector(seen[v][s], batch.rng, f"source{s}_view{v}")        # [B, D]
+                source = drawn_place(seen[v][s], batch.rng, f"source{s}_view{v}")        # [B, D]
                 found.append(local_nce(source, keys[1 - v][t], rank() * len(source), self.limit, self.penalty))
             terms[f"nce_{s}_to_{t}"] = -torch.stack([share.mean() for share, _ in found]).mean()
             penalties += [penalty for _, penalty in found]
@@ -101,20 +101,7 @@ class AMDIM(Method):
             terms["classifiers"] = self.classify([x.detach() for x in h], batch.label)
         return {"loss": torch.stack(list(terms.values())).sum(), "features": h[0], **terms}
 
-    def vector(self, level: Tensor, rng: BatchRNG, name: str) -> Tensor:
-        """``[B, D, h, w]`` -> ``[B, D]``: one place of each image, as drawn (row by row)."""
-        places = level.flatten(2)
-        if places.shape[2] == 1:
-            return places[:, :, 0]
-        drawn = rng.sample(name).integers("place", places.shape[2])                  # [B]
-        return places[torch.arange(len(places), device=places.device), :, drawn]
-
     def classify(self, h: Sequence[Tensor], label: Tensor | None) -> Tensor:
         assert label is not None  # the data has classes
         logits = [torch.cat(concat(classifier, h)) for classifier in self.classifiers]       # 2 x [2B, classes]
         return torch.stack([clipped_cross_entropy(x, label.repeat(2)) for x in logits]).sum()
-
-
-def _at_most(x: Tensor, side: int) -> Tensor:
-    """Average a map ``[B, C, h, w]`` down to at most ``side`` on each side."""
-    return nn.functional.adaptive_avg_pool2d(x, (min(side, x.shape[2]), min(side, x.shape[3])))

@@ -14,7 +14,7 @@ from ssl_zoo.errors import require
 from ssl_zoo.losses.predictive_coding import rows_below
 from ssl_zoo.methods.base import Method
 from ssl_zoo.modules.heads import Head
-from ssl_zoo.modules.patch_rows import patch_grid
+from ssl_zoo.modules.patch_rows import patch_grid, patches_of
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import Positive, Size
 from ssl_zoo.sides import square
@@ -61,12 +61,7 @@ class CPCv2(Method):
     ) -> None:
         super().__init__(backbone, optimizer)
         require("method.weighting", weighting, ("nested", "equal"))
-        size = square(data_info)
-        self.side = max(round(patch * size), 1)
-        rows = (size - self.side) // max(self.side // 2, 1) + 1
-        if rows <= FIRST:
-            raise ValueError(f"method.patch={patch} cuts images of {size} px into {rows} rows of patches; wanted 3 or "
-                             "more rows: set method.patch to 0.5 or less")
+        self.side, rows = patches_of(square(data_info), patch)
         width = backbone.out_features
         self.context = context(width)
         self.target = nn.Conv2d(width, targets, 1)

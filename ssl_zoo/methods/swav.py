@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ssl_zoo.backbones.apply import concat, passing
 from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
-from ssl_zoo.distributed import gather, own_rows
-from ssl_zoo.losses.clustering import sinkhorn, swapped_prediction
+from ssl_zoo.losses.clustering import swapped_prediction
 from ssl_zoo.methods.base import Method
+from ssl_zoo.modules.balance import balanced_with_queue
 from ssl_zoo.modules.dino_head import WeightNormLinear
 from ssl_zoo.modules.grad_cache import in_chunks
 from ssl_zoo.modules.heads import Head
@@ -92,14 +92,8 @@ class SwAV(Method):
         loss = swapped_prediction(s, q, self.temperature)
         return {"loss": loss, "features": h, "assignments": q[0]}
 
-    @torch.no_grad()
     def assign(self, scores: Tensor, z: Tensor, view: int) -> Tensor:
         """Balanced assignments ``[B, K]`` of the local rows of an assigned view."""
-        scores = gather(scores)                                                      # [W * B, K]
-        rows = len(scores)
-        if self.queues and self.progress.epoch >= self.queue_start:
-            queue = cast(Queue, self.queues[view])
-            if queue.full:
-                scores = torch.cat([self.prototypes(queue.keys), scores])            # [Q + W * B, K]
-            queue.push(gather(z))
-        return own_rows(sinkhorn(scores, self.epsilon, self.iterations)[-rows:])
+        begun = self.queues and self.progress.epoch >= self.queue_start
+        queue = cast(Queue, self.queues[view]) if begun else None
+        return balanced_with_queue(scores, z, self.prototypes, queue, self.epsilon, self.iterations)

@@ -26,6 +26,27 @@ def patch_grid(network: Callable[[Tensor], Tensor], view: Tensor, side: int) -> 
     return tiled(network, patches).mT.unflatten(2, (rows, rows))
 
 
+def patches_of(size: int, patch: float, name: str = "method.patch") -> tuple[int, int]:
+    """Side of a patch, and rows of patches, of a square image.
+
+    Args:
+        size: Of the image.
+        patch: Side of a patch over that of the image; neighbours overlap by half.
+        name: Of that setting.
+
+    Raises:
+        ValueError: If there are fewer than 3 rows, of which the second one below is the first to be predicted.
+    """
+    side = max(round(patch * size), 1)
+    rows = (size - side) // max(side // 2, 1) + 1
+    if rows < 3:
+        raise ValueError(
+            f"{name}={patch} cuts images of {size} px into {rows} rows of patches; wanted 3 or more rows: "
+            f"set {name} to 0.5 or less"
+        )
+    return side, rows
+
+
 class PatchRows(nn.Module):
     """The columns of a grid of patches, whose context is a network that sees no row below.
 
@@ -44,13 +65,7 @@ class PatchRows(nn.Module):
 
     def __init__(self, width: int, context: Head, size: int, patch: float) -> None:
         super().__init__()
-        self.side = max(round(patch * size), 1)
-        rows = (size - self.side) // max(self.side // 2, 1) + 1
-        if rows < 3:
-            raise ValueError(
-                f"method.patch={patch} cuts images of {size} px into {rows} rows of patches; wanted 3 or more rows: "
-                "set method.patch to 0.5 or less"
-            )
+        self.side, rows = patches_of(size, patch)
         self.frames = rows - 1
         self.context = context(width)
 

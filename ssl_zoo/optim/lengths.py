@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
@@ -113,9 +114,9 @@ def cut_warmups(method: nn.Module, progress: Progress) -> list[str]:
 def never_begun(method: Any, progress: Progress) -> list[str]:
     """``who: what`` for each part of the method that begins after the run's last epoch."""
     return [
-        f"method.{name}: what begins in epoch {getattr(method, name)} never does in a run of {progress.epochs} epochs"
+        f"method.{name}: what begins in epoch {begin} never does in a run of {progress.epochs} epochs"
         for name in getattr(method, "begins", ())
-        if getattr(method, name) >= progress.epochs
+        if (begin := attrgetter(name)(method)) >= progress.epochs
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,11 +15,22 @@ from tests.golden.harness import Values, batch_of
 from tests.helpers import tiny_method
 
 
-def replay(name: str, clip: float, seen: list[dict[int, Tensor]], places: list[Any]) -> dict[str, Tensor]:
-    """Loss and terms of the method on recorded levels ``[B, D, s, s]`` of two views, at recorded places of level 1."""
-    method: Any = tiny_method(name, [f"method.clip={clip}"])
-    given = iter(seen)
-    method.levels = lambda view: (view, next(given))
+def replay(
+    name: str,
+    clip: float,
+    seen: list[dict[int, Tensor]],
+    places: list[Any],
+    clipped: str = "method.clip",
+    levels_of: Callable[[Any], Any] = lambda method: method,
+) -> dict[str, Tensor]:
+    """Loss and terms of the method on recorded levels ``[B, D, s, s]`` of two views, at recorded places of level 1.
+
+    Args:
+        clipped: What the limit of the scores is called.
+        levels_of: The part of the method that has the levels.
+    """
+    method, given = tiny_method(name, [f"{clipped}={clip}"]), iter(seen)
+    levels_of(method).levels = lambda *of: (of[-1], next(given))
     batch = batch_of([levels[1].detach() for levels in seen])
     batch.rng = RecordedRNG({f"source1_view{v}": {"place": torch.tensor(place)} for v, place in enumerate(places)})
     out = method.training_loss(batch)
@@ -67,8 +79,9 @@ def check_last_map(case: Any, arrays: Values) -> None:
     h = case["hyperparameters"]
     assert h["bidirectional"], "YADIM compares both ways"
     seen = [{1: torch.tensor(arrays[name]).requires_grad_()} for name in ("anchor", "positive")]
-    out = replay("yadim", h["tclip"], seen, [arrays[f"location_dir{v}"] for v in (0, 1)])
-    close(out["nce_1_to_1"].view(1), arrays["loss"], "loss")
+    places = [arrays[f"location_dir{v}"] for v in (0, 1)]
+    out = replay("yadim", h["tclip"], seen, places, "method.similarity.clip", lambda method: method.extraction)
+    close(out["contrast"].view(1), arrays["loss"], "loss")
     close(out["penalty"], arrays["lgt_reg"], "penalty")
     close(seen[0][1].grad, arrays["grad_anchor"], "gradient of the anchor")
     close(seen[1][1].grad, arrays["grad_positive"], "gradient of the positive")
