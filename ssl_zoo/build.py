@@ -156,7 +156,6 @@ def build_method(cfg: DictConfig, info: DataInfo) -> Method:
     method.clip = _clip(cfg, method)
     convert(method, cfg.batch_norm.group, bool(cfg.batch_norm.get("interleaved")))
     draw_for_samples(method)
-    method.judge(cfg.get("judged_map"))
     _check_chunks(cfg, method, info)
     return method
 

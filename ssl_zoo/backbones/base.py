@@ -135,22 +135,6 @@ class Backbone(nn.Module):
         """Feature maps ``[B, C, h, w]``, finest first; the last one is what ``forward`` pools."""
         raise self._unsupported("feature maps", WITH_MAPS)
 
-    def pooled_map(self, view: Tensor, number: int) -> Tensor:
-        """The mean over the places of one map, ``[B, C]``.
-
-        Args:
-            view: ``[B, C, H, W]``.
-            number: Which of :meth:`forward_maps`, counted from the end: -1 the last, -2 the one before.
-
-        Raises:
-            ConfigError: If the network has no maps, or fewer.
-        """
-        maps = self.forward_maps(view)
-        if not -len(maps) <= number < 0:
-            raise ConfigError(f"judged_map={number}: backbone {self.name!r} has {len(maps)} maps, counted from the end: "
-                              f"wanted -1 (the last) to -{len(maps)}")
-        return maps[number].flatten(2).mean(2)
-
     def stages(self) -> list[nn.Module]:
         """Parts that, applied one after another to a view, give the maps of :meth:`forward_maps`.
 

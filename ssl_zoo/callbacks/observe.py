@@ -47,7 +47,7 @@ def observing(module: nn.Module, device: torch.device | None = None) -> Iterator
 
 def batch_features(method: Any, outputs: Any, batch: Batch) -> Tensor:
     """Detached float32 features of a training batch, ``[B, F]``: those of the step, else ``method.embed`` of view 0."""
-    if isinstance(outputs, dict) and "features" in outputs and method.judged_map is None:
+    if isinstance(outputs, dict) and "features" in outputs:
         return outputs["features"].detach().float()
     with observing(method, method.device):
         return method.embed(batch.views[0]).float()

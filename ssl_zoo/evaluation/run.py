@@ -165,9 +165,6 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
         target = data_config(trained, cfg.get("data"), cfg.image_size, checkpoint["ssl_zoo"].get("resolved"))
         datamodule = build.build_data_from_file(target)
     digest = sha256(source.file)
-    method.judge(cfg.judged_map)
-    if method.judged_map is not None and cfg.layers != 1:
-        raise ConfigError(f"layers={cfg.layers} with judged_map={method.judged_map}: one of them says what is read")
     method.to(device)
     other = "" if data_name(trained.data) == data_name(target.data) else f"-{data_name(target.data)}"
     name = f"{cfg.protocol.name}{other}{source_words(cfg.get('data'))}"
@@ -186,7 +183,6 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
     result = {
         "protocol": cfg.protocol.name,
         **numbers,
-        **({} if method.judged_map is None else {"judged_map": method.judged_map}),
         "method": _short(trained.method),
         "backbone": _short(trained.backbone),
         "data": data_name(target.data),
@@ -238,7 +234,6 @@ def _features(
     folder = source.folder / "evaluation" / "features" if cfg.cache else None
     read = method if cfg.layers == 1 else LastLayers(method.encoder, cfg.layers)
     more = {key: str(cfg[key]) for key, usual in USUAL.items() if cfg[key] != usual}
-    more |= {} if method.judged_map is None else {"judged_map": str(method.judged_map)}
     found: list[Features] = []
     validated = cfg.protocol.get("validation") != "optional"
     for split, loader in zip(("train", "val"), loaders(datamodule, validated=validated), strict=True):

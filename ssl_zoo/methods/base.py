@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
@@ -12,7 +11,7 @@ from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
-from ssl_zoo.backbones.base import Backbone, backbone_of
+from ssl_zoo.backbones.base import Backbone
 from ssl_zoo.data.batch import Batch, DataInfo
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.features import extract
@@ -49,7 +48,6 @@ class Method(Float32State, pl.LightningModule):
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
     drops_tokens: bool = False  # leaves patches out, which windows of patches do not allow
     modality: str | None = None  # the only kind of samples that it is for, as Augmentation.modality says it; None: any
-    judged_map: int | None = None  # the map whose mean is read by probes, kNN and evaluation; None: the encoder's features
     tensor_views: bool = False  # mixes, shuffles or cuts views, which must be single tensors for it
     begins: tuple[str, ...] = ()  # settings that say from which epoch on a part of the method works
     unsplittable: str | None = None  # why FSDP cannot hold its parameters in pieces, in words; None: it can
@@ -110,30 +108,7 @@ class Method(Float32State, pl.LightningModule):
 
     def embed(self, view: Any) -> Tensor:
         """Features of a view as evaluation reads them: ``[B, F]``."""
-        if self.judged_map is None:
-            return self.encoder(view)
-        return backbone_of(self.encoder).pooled_map(view, self.judged_map)
-
-    def judge(self, number: Any) -> None:
-        """Let probes, kNN and evaluation read the mean of a middle map of the network.
-
-        Args:
-            number: ``judged_map``: -1 the last map, -2 the one before; None: nothing changes.
-
-        Raises:
-            ConfigError: If there is no such map, or the method makes its features in another way.
-        """
-        if number is None:
-            return
-        if type(number) is not int or number >= 0:
-            raise ConfigError(f"judged_map={number}: wanted a whole number below 0, -1 for the last map of the network")
-        if type(self).embed is not Method.embed:
-            raise ConfigError(f"judged_map={number}: the features of {type(self).__name__} are not those of one "
-                              "network alone; set judged_map=null")
-        network = copy.deepcopy(backbone_of(self.encoder)).eval()
-        with torch.no_grad():
-            network.pooled_map(network.example(), number)
-        self.judged_map = number
+        return self.encoder(view)
 
     # What the base does
 
