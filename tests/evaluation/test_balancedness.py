@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ssl_zoo.evaluation import knn, linear
 from ssl_zoo.balancedness import balancedness, by_class, report
+from ssl_zoo.evaluation import knn, linear
 from ssl_zoo.features import Features
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 2])

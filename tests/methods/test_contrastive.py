@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from ssl_zoo.errors import ConfigError
 from tests.helpers import over_ranks, quickly, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 from tests.test_methods import EPS

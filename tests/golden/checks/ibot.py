@@ -30,7 +30,11 @@ class Given(Identity):
     teacher = False
     net = None
 
-    def require_tokens(self, by: str) -> None:
+    @property
+    def mask_features(self) -> int:
+        return self.out_features
+
+    def require_tokens(self, by: str, dropping: bool = False) -> None:
         """A recorded network has them."""
 
     def __deepcopy__(self, memo: Any) -> Given:

@@ -20,7 +20,7 @@ ENTROPY = 0.5  # weight of the entropy in the recorded total, see its descriptio
 class Vectors(Identity):
     """Recorded embeddings in place of a transformer: the view is the class token."""
 
-    def require_tokens(self, by: str) -> None:
+    def require_tokens(self, by: str, dropping: bool = False) -> None:
         pass
 
     def forward_tokens(self, view: Tensor, keep: Tensor | None = None) -> Tokens:
