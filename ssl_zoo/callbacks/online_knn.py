@@ -17,6 +17,7 @@ from ssl_zoo.callbacks.observe import (
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.features import extract
 from ssl_zoo.knn import knn_top1
+from ssl_zoo.layers import read_at
 from ssl_zoo.ranges import Positive, Size
 
 
@@ -35,6 +36,7 @@ class OnlineKNN(pl.Callback):
         k: Neighbours that vote; 20 was best for most models in DINO (https://arxiv.org/abs/2104.14294, Sec. 3.2).
         temperature: Of the votes ``exp(similarity / temperature)``.
         chunk: Validation samples searched at a time.
+        layer: Of the encoder whose features are compared, 1 the first, -1 the last; None: the method's features.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class OnlineKNN(pl.Callback):
         k: Size = 20,
         temperature: Positive = 0.07,
         chunk: Size = 512,
+        layer: int | None = None,
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.bank_size = bank_size
         self.k = k
         self.temperature = temperature
         self.chunk = chunk
+        self.layer = layer
         self.enabled = True
         self.untrained: float | None = None
         self.latest: dict[str, float] = {}
@@ -65,6 +69,10 @@ class OnlineKNN(pl.Callback):
             self._evaluate(trainer, method)
             self.untrained = self.latest["knn/top1"]
 
+    def on_fit_end(self, trainer: pl.Trainer, method: Any) -> None:
+        if not method.trains:  # Lightning has started no training
+            self.on_train_start(trainer, method)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, method: Any) -> None:
         forget_validation(method)
 
@@ -73,11 +81,11 @@ class OnlineKNN(pl.Callback):
             self._evaluate(trainer, method)
 
     def _evaluate(self, trainer: pl.Trainer, method: Any) -> None:
-        query, labels = validation_features(trainer, method)
+        query, labels = validation_features(trainer, method, self.layer)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = balanced_rows(data.train_labels, self.bank_size)
         with observing(method, method.device):
-            bank = extract(method, data.train_eval_loader(rows), method.device)
+            bank = extract(read_at(method, self.layer), data.train_eval_loader(rows), method.device)
             top1 = knn_top1(
                 query.to(method.device),
                 labels,
