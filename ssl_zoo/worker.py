@@ -29,6 +29,7 @@ from ssl_zoo.callbacks.checkpoint import RunCheckpoint, Terminated
 from ssl_zoo.config import plain
 from ssl_zoo.durations import seconds
 from ssl_zoo.errors import ConfigError
+from ssl_zoo.layers import read_at
 from ssl_zoo.lock import Lock
 from ssl_zoo.modules.ema import EMA
 from ssl_zoo.modules.memory_layout import channels_last
@@ -86,6 +87,7 @@ def build_run(cfg: DictConfig, data: Any = None) -> tuple[Method, Any]:
     build.check_kind(cfg, data)
     method = build.build_method(cfg, data.info)
     small_batches.check(cfg, method, data.info.batch_size)
+    read_at(method, cfg.get("layer"))  # only to see that there is this layer
     try:
         method.recipe.bind(method.named_parameters(), data.batch_size, fused=False)  # only to see that it can be
     except ValueError as error:
@@ -175,6 +177,7 @@ def _fit(
     callbacks = [build.instantiate(node, _convert_="all") for node in (cfg.callbacks or {}).values() if node]
     callbacks.append(_checkpoints(cfg, run_dir, build.run_record(cfg, record, data.info)))
     options = {**plain(cfg)["trainer"], "devices": devices_of(cfg), "precision": precision_of(cfg)}
+    options |= {} if method.trains else {"max_epochs": 0}
     trainer = make_trainer(callbacks, loggers, run_dir, meeting, **options)
     recompute = bool(cfg.trainer.get("activation_checkpointing"))
     prepare(method, trainer.strategy.root_device, cfg.trainer.compile, recompute)

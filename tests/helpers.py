@@ -45,7 +45,16 @@ def modality(name: str) -> str | None:
     return locate(target).modality if target else modality(file["defaults"][0])
 
 
-METHODS = [name for name in ALL_METHODS if modality(name) is None]  # tried with images
+def trains(name: str) -> bool:
+    """Whether a run of the method takes steps."""
+    file = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
+    target = file["method"].get("_target_")
+    return locate(target).trains if target else trains(file["defaults"][0])
+
+
+IMAGE_METHODS = [name for name in ALL_METHODS if modality(name) is None]
+METHODS = [name for name in IMAGE_METHODS if trains(name)]  # tried with images, step by step
+STILL = [name for name in IMAGE_METHODS if not trains(name)]
 # Of each kind of state one: a queue, a teacher, prototypes, banks of an epoch, masks, decorrelation, pairs of a batch.
 ONE_OF_EACH = ("barlow_twins", "byol", "deepcluster_v2", "dino", "ibot", "instdisc", "mae", "moco_v2", "simclr", "swav")
 

@@ -135,6 +135,11 @@ class Backbone(nn.Module):
         """Feature maps ``[B, C, h, w]``, finest first; the last one is what ``forward`` pools."""
         raise self._unsupported("feature maps", WITH_MAPS)
 
+    def require_maps(self, by: str) -> None:
+        """Raise the ConfigError that says who needs feature maps and which networks have them, if this has none."""
+        if not self.has_maps:
+            raise ConfigError(f"{by} needs feature maps: {self._unsupported('feature maps', WITH_MAPS)}")
+
     def stages(self) -> list[nn.Module]:
         """Parts that, applied one after another to a view, give the maps of :meth:`forward_maps`.
 

@@ -133,6 +133,10 @@ class RunCheckpoint(Checkpoint):
         if self._unsaved:
             self._save(trainer)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not getattr(pl_module, "trains", True):  # no epoch has saved it
+            self._save(trainer)
+
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signal = max(self._signal, Wish[signal.Signals(number).name])
         if number == signal.SIGINT:

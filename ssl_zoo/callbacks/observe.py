@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from ssl_zoo.data.batch import Batch
 from ssl_zoo.distributed import is_main
 from ssl_zoo.features import extract
+from ssl_zoo.layers import read_at
 from ssl_zoo.sharding import gathered
 
-# (global step, features, labels) of the latest validation pass of a method, so that two observers pay for one.
-_VALIDATION: WeakKeyDictionary[nn.Module, tuple[int, Tensor, Tensor]] = WeakKeyDictionary()
+# Of the latest validation pass of a method, so that two observers pay for one: (global step, layer), features, labels.
+_VALIDATION: WeakKeyDictionary[nn.Module, tuple[tuple[int, int | None], Tensor, Tensor]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -45,22 +46,26 @@ def observing(module: nn.Module, device: torch.device | None = None) -> Iterator
             np.random.set_state(numpy)
 
 
-def batch_features(method: Any, outputs: Any, batch: Batch) -> Tensor:
-    """Detached float32 features of a training batch, ``[B, F]``: those of the step, else ``method.embed`` of view 0."""
-    if isinstance(outputs, dict) and "features" in outputs:
+def batch_features(method: Any, outputs: Any, batch: Batch, layer: int | None = None) -> Tensor:
+    """Detached float32 features of a training batch, ``[B, F]``: those of the step, else ``embed`` of view 0.
+
+    Args:
+        layer: Of the encoder, as :func:`ssl_zoo.layers.read_at` takes it; it is always read from view 0.
+    """
+    if layer is None and isinstance(outputs, dict) and "features" in outputs:
         return outputs["features"].detach().float()
     with observing(method, method.device):
-        return method.embed(batch.views[0]).float()
+        return read_at(method, layer).embed(batch.views[0]).float()
 
 
-def validation_features(trainer: pl.Trainer, method: Any) -> tuple[Tensor, Tensor]:
+def validation_features(trainer: pl.Trainer, method: Any, layer: int | None = None) -> tuple[Tensor, Tensor]:
     """Features ``[N, F]`` and labels ``[N]`` of the validation set at this step, read once for all observers."""
-    known = _VALIDATION.get(method)
-    if known is None or known[0] != trainer.global_step:
+    known, now = _VALIDATION.get(method), (trainer.global_step, layer)
+    if known is None or known[0] != now:
         loader = trainer.datamodule.val_loader()  # type: ignore[attr-defined]
         with observing(method, method.device):
-            features, labels, _ = extract(method, loader, method.device)
-        known = _VALIDATION[method] = (trainer.global_step, features, labels)
+            features, labels, _ = extract(read_at(method, layer), loader, method.device)
+        known = _VALIDATION[method] = (now, features, labels)
     return known[1], known[2]
 
 

@@ -18,6 +18,7 @@ from ssl_zoo.callbacks.observe import (
 from ssl_zoo.data.splits import balanced_rows
 from ssl_zoo.features import accuracy, extract, labelled
 from ssl_zoo.knn import knn_predict
+from ssl_zoo.layers import read_at
 from ssl_zoo.ranges import Positive, Size
 
 
@@ -37,6 +38,7 @@ class OnlineKNN(pl.Callback):
         temperature: Of the votes ``exp(similarity / temperature)``.
         chunk: Validation samples searched at a time.
         by_class: Log too how equal the classes fare (:func:`ssl_zoo.balancedness.balancedness`).
+        layer: Of the encoder whose features are compared, 1 the first, -1 the last; None: the method's features.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class OnlineKNN(pl.Callback):
         temperature: Positive = 0.07,
         chunk: Size = 512,
         by_class: bool = False,
+        layer: int | None = None,
     ) -> None:
         self.every_n_epochs = every_n_epochs
         self.bank_size = bank_size
@@ -54,6 +57,7 @@ class OnlineKNN(pl.Callback):
         self.temperature = temperature
         self.chunk = chunk
         self.by_class = by_class
+        self.layer = layer
         self.enabled = True
         self.untrained: float | None = None
         self.latest: dict[str, float] = {}
@@ -69,6 +73,10 @@ class OnlineKNN(pl.Callback):
             self._evaluate(trainer, method)
             self.untrained = self.latest["knn/top1"]
 
+    def on_fit_end(self, trainer: pl.Trainer, method: Any) -> None:
+        if not method.trains:  # Lightning has started no training
+            self.on_train_start(trainer, method)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, method: Any) -> None:
         forget_validation(method)
 
@@ -77,11 +85,11 @@ class OnlineKNN(pl.Callback):
             self._evaluate(trainer, method)
 
     def _evaluate(self, trainer: pl.Trainer, method: Any) -> None:
-        query, labels = validation_features(trainer, method)
+        query, labels = validation_features(trainer, method, self.layer)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = balanced_rows(data.train_labels, self.bank_size)
         with observing(method, method.device):
-            bank = extract(method, data.train_eval_loader(rows), method.device)
+            bank = extract(read_at(method, self.layer), data.train_eval_loader(rows), method.device)
             query, labels = labelled(query.to(method.device), labels)
             settings = data.info.classes, self.k, self.temperature, self.chunk
             predicted = knn_predict(query, bank.features, bank.labels, *settings)

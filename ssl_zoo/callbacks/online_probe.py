@@ -74,12 +74,20 @@ class OnlineProbe(pl.Callback):
         every_n_epochs: Epochs between evaluations; the last epoch is always evaluated.
         lr: AdamW's learning rate, constant, whatever the batch size.
         weight_decay: Decoupled weight decay of the classifier.
+        layer: Of the encoder whose features are classified, 1 the first, -1 the last; None: the method's features.
     """
 
-    def __init__(self, every_n_epochs: Size = 1, lr: Positive = 1e-2, weight_decay: NonNegative = 0.0) -> None:
+    def __init__(
+        self,
+        every_n_epochs: Size = 1,
+        lr: Positive = 1e-2,
+        weight_decay: NonNegative = 0.0,
+        layer: int | None = None,
+    ) -> None:
         self.every_n_epochs = every_n_epochs
         self.lr = lr
         self.weight_decay = weight_decay
+        self.layer = layer
         self.enabled = True
         self.latest: dict[str, float] = {}
         self.probe: Probe | None = None
@@ -104,7 +112,7 @@ class OnlineProbe(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, method: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if not self.enabled or batch.label is None:
             return
-        features = batch_features(method, outputs, batch)
+        features = batch_features(method, outputs, batch, self.layer)
         self._learn(features, batch.label.to(features.device), trainer)
 
     def _learn(self, features: Tensor, label: Tensor, trainer: pl.Trainer) -> None:
@@ -149,7 +157,7 @@ class OnlineProbe(pl.Callback):
 
     def _evaluate(self, trainer: pl.Trainer, method: Any) -> dict[str, float]:
         assert self.probe is not None and self._counts is not None
-        features, labels = validation_features(trainer, method)
+        features, labels = validation_features(trainer, method, self.layer)
         device = self._counts.device
         self.probe.eval()
         with torch.no_grad():
@@ -184,5 +192,5 @@ class OnlineProbe(pl.Callback):
 def _other(saved: tuple[int, ...], wanted: tuple[int, ...]) -> ValueError:
     return ValueError(
         f"online_probe: the checkpoint's probe is [classes, features] = {list(saved)} and this run's is {list(wanted)}"
-        "; resume with the data and backbone of the checkpoint, or callbacks=none"
+        "; resume with the data, backbone and layer of the checkpoint, or callbacks=none"
     )

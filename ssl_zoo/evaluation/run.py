@@ -24,6 +24,7 @@ from ssl_zoo.evaluation.baselines import loaders
 from ssl_zoo.evaluation.cache import cached, fingerprint, sha256
 from ssl_zoo.evaluation.layers import LastLayers
 from ssl_zoo.features import Features, extract
+from ssl_zoo.layers import read_at
 from ssl_zoo.ranges import Size
 from ssl_zoo.signatures import describe, fits, locate, problems
 from ssl_zoo.trainer import NO_MPS
@@ -31,7 +32,8 @@ from ssl_zoo.words import setting
 
 # How a run chose its training samples; an evaluation has all of them.
 UNTRAINED = {"drop_unlabelled": False, "pseudo_labels": None}
-USUAL = {"layers": 1, "dtype": "float32"}  # of features
+USUAL = {"layers": 1, "dtype": "float32", "layer": None}  # of features
+OUTPUT = "output"  # of `layer`: the method's own features, whatever layer its run judges
 # Settings of a source by which samples became what the encoder was trained on: the scale of pixels, of columns.
 KEPT = ("range", "encoding")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -177,7 +179,7 @@ def run(cfg: DictConfig) -> dict[str, Any] | None:
     else:
         train, test = _features(cfg, method, target, datamodule, digest, source, device)
         main = distributed.leave()
-        numbers = _judged(cfg, train, test, datamodule) if main else {}
+        numbers = {**_judged(cfg, train, test, datamodule), "layer": layer_of(cfg, target)} if main else {}
     if not main:
         return None
     result = {
@@ -215,6 +217,10 @@ def check(cfg: DictConfig) -> runs.Checkpoint:
         value = OmegaConf.select(cfg, path)
         if value is not None and not fits(value, Size):
             found.append(f"{path}={value!r}: wanted {describe(Size)}")
+    if cfg.layer is not None and cfg.layer != OUTPUT and not fits(cfg.layer, int):
+        found.append(f"layer={cfg.layer!r}: wanted a whole number (1 the first, -1 the last), {OUTPUT}, or null")
+    if cfg.layer is not None and cfg.layers != 1:
+        found.append(f"layer={cfg.layer} and layers={cfg.layers}: both say what is judged; leave one of them out")
     if found:
         raise ConfigError("\n".join(found))
     require("dtype", cfg.dtype, DTYPES, ConfigError)
@@ -232,8 +238,9 @@ def _features(
 ) -> list[Features]:
     """Of the training and of the validation set; no rows of a validation set that there is not."""
     folder = source.folder / "evaluation" / "features" if cfg.cache else None
-    read = method if cfg.layers == 1 else LastLayers(method.encoder, cfg.layers)
-    more = {key: str(cfg[key]) for key, usual in USUAL.items() if cfg[key] != usual}
+    layer = layer_of(cfg, target)
+    read = read_at(method, layer) if cfg.layers == 1 else LastLayers(method.encoder, cfg.layers)
+    more = {key: str(cfg[key]) for key, usual in USUAL.items() if cfg[key] != usual} | {"layer": str(layer)}
     found: list[Features] = []
     validated = cfg.protocol.get("validation") != "optional"
     for split, loader in zip(("train", "val"), loaders(datamodule, validated=validated), strict=True):
@@ -245,6 +252,13 @@ def _features(
         key = distributed.broadcast_object(key)  # of its first samples
         found.append(cached(folder, key, partial(extract, read, loader, device, dtype=DTYPES[cfg.dtype])))
     return found
+
+
+def layer_of(cfg: DictConfig, trained: DictConfig) -> int | None:
+    """The layer of the encoder that is judged; None: the method's features, or ``layers`` of them."""
+    if cfg.layers != 1 or cfg.layer == OUTPUT:
+        return None
+    return trained.get("layer") if cfg.layer is None else cfg.layer
 
 
 def _judged(cfg: DictConfig, train: Features, test: Features, datamodule: Any) -> dict[str, Any]:

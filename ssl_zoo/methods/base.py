@@ -44,6 +44,7 @@ class Method(Float32State, pl.LightningModule):
 
     views_required: tuple[int, int] = (2, 0)  # (global, local) at least; checked before anything is built
     views_allowed: tuple[int | None, int | None] = (2, 0)  # at most; None: any number
+    trains: bool = True  # False: a run takes no step and leaves the networks as they were built
     needs_labels: bool = False
     needs_tokens: bool = False  # a vision transformer whose patches can be masked, dropped and read one by one
     drops_tokens: bool = False  # leaves patches out, which windows of patches do not allow

@@ -16,6 +16,7 @@ from ssl_zoo import files, runs
 from ssl_zoo.evaluation import baselines, few_labels, held_in_turn
 from ssl_zoo.evaluation.baselines import Untrained
 from ssl_zoo.evaluation.label_free import Measures, look
+from ssl_zoo.layers import read_at
 from ssl_zoo.report.curves import save_curves
 from ssl_zoo.report.few_labels import save_few_labels
 from ssl_zoo.report.summary import VALIDATION, Row, label_free, run_files, table
@@ -91,7 +92,7 @@ def _report(
     rows, note, title = [Row(cfg.card.name, numbers.get("probe/top1"), numbers.get("knn/top1"))], ONLINE, VALIDATION
     unlabelled = None
     if cfg.report:
-        networks = {cfg.card.name: method, "untrained network": baselines.untrained(cfg, data), **baselines.given(data)}
+        networks = _networks(cfg, method, data)
         # One protocol for every row: the online probe has seen augmented views of a moving network.
         if validated(data):
             rows, note = _judged(cfg, data, networks, numbers, device)
@@ -107,6 +108,14 @@ def _report(
         save_few_labels(run_dir, rows)
     shown = run_files(run_dir)
     Console().print(table(rows, shown, note, title) if unlabelled is None else label_free(unlabelled, shown, note))
+
+
+def _networks(cfg: DictConfig, method: Any, data: Any) -> dict[str, Any]:
+    """What is judged side by side, by the names of the rows: each with ``embed``."""
+    networks = {cfg.card.name: method}
+    if method.trains:
+        networks["untrained network"] = baselines.untrained(cfg, data)
+    return {**{name: read_at(net, cfg.get("layer")) for name, net in networks.items()}, **baselines.given(data)}
 
 
 def validated(data: Any) -> bool:

@@ -58,6 +58,7 @@ def screen(
     Returns:
         Something for ``rich.console.Console().print``.
     """
+    trains = getattr(method, "trains", True)
     lines = [
         ("method", _method(cfg, method)),
         ("recipe", _recipe(cfg)),
@@ -65,10 +66,10 @@ def screen(
         ("run folder", str(run_dir)),
         ("data", "\n".join([_data(data_info), *decisions])),
         ("augmentation", augmentation),
-        ("steps", _steps(progress)),
-        ("samples per step", _samples(cfg, data_info, devices)),
-        ("learning rate", learning_rate(recipe, progress)),
-        ("parameters", _parameters(method)),
+        ("steps", _steps(progress) if trains else "none: the networks stay as they were built"),
+        ("samples per step", _samples(cfg, data_info, devices) if trains else ""),
+        ("learning rate", learning_rate(recipe, progress) if trains else ""),
+        ("parameters", _parameters(method) if trains else f"{count(_trained(method))}, of which none is trained"),
         ("frozen", ", ".join(frozen_parts(method)) or "nothing"),
         ("state", "; ".join(large_buffers(method))),
         ("checkpoints", _disk(checkpoint_bytes(method, recipe.optimizer), checkpoints, Path(run_dir))),
@@ -80,8 +81,9 @@ def screen(
         if text:
             facts.add_row(name, Text(text))
     told = merged([*recipe.messages(progress), *cut_warmups(method, progress), *never_begun(method, progress)])
-    messages = [Text(f"note: {text}", style="yellow") for text in (*told, *notes)]
-    return Panel(Group(facts, Text(), groups_table(recipe, progress), *messages), title="ssl_zoo", title_align="left")
+    messages = [Text(f"note: {text}", style="yellow") for text in (*(told if trains else []), *notes)]
+    rates = [Text(), groups_table(recipe, progress)] if trains else []
+    return Panel(Group(facts, *rates, *messages), title="ssl_zoo", title_align="left")
 
 
 def groups_table(recipe: BoundRecipe, progress: Progress) -> Table:
