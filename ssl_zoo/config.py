@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from ssl_zoo import renamed
 from ssl_zoo.composing import load as load
 from ssl_zoo.durations import seconds
 from ssl_zoo.errors import ConfigError
@@ -359,7 +360,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], common: bool = False) 
     Args:
         common: Leave out settings that only one of them has, unless it is known what runs without them did.
     """
-    one, other = dict(_leaves(old)), dict(_leaves(new))
+    one, other = dict(_leaves(renamed.put_together(old, new))), dict(_leaves(new))
     known = {f"data.source.{name}" for name in AS_BEFORE}
     paths = [path for path in {**one, **other} if not common or path in known or (path in one and path in other)]
     unset = "not set"

@@ -53,3 +53,31 @@ def current(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: current(value) for key, value in moved(node).items()}
     return [current(value) for value in node] if isinstance(node, list) else node
+
+
+def put_together(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines a run ``old``, as ``new`` says it: YADIM was AMDIM with other settings before the framework."""
+    was, now = old.get("method") or {}, new.get("method") or {}
+    classes = str(was.get("_target_")), str(now.get("_target_"))
+    if classes != ("ssl_zoo.methods.amdim.AMDIM", "ssl_zoo.methods.contrastive.Contrastive"):
+        return old
+    if was.get("comparisons") != [[1, 1]] or len(was["layers"]) != 1 or was.get("classifiers"):
+        return old
+    of_maps = {"_target_": "ssl_zoo.modules.framework.extraction.Maps", "_partial_": True}
+    products = {"_target_": "ssl_zoo.modules.similarity.Similarity", "_partial_": True, "unit": False, "trained": False}
+    contrast = {"_target_": "ssl_zoo.modules.framework.loss.Contrast", "both": True, "own_view": False,
+                "stop_gradient": False, "add": False}  # fmt: skip
+    method = {
+        **{key: was[key] for key in ("backbone", "optimizer") if key in was},
+        "_target_": now["_target_"],
+        "extraction": {**of_maps, **{key: was[key] for key in ("block", "layers", "grids")}},
+        "similarity": {**products, **{key: was[key] for key in ("clip", "penalty") if key in was}},
+        "loss": {**contrast, "of": {"_target_": "ssl_zoo.losses.scores.nce", "_partial_": True}},
+    }
+    return {**old, "method": method}
+
+
+def blocks_of_before(module: Any, state: dict[str, Any], *_: Any) -> None:
+    """In place: where YADIM's blocks are in the state of the framework (a hook before that is loaded)."""
+    for name in [name for name in state if name.startswith("blocks.")]:
+        state[f"extraction.{name}"] = state.pop(name)

@@ -52,3 +52,28 @@ def test_the_state_of_the_data_is_found_by_the_name_of_today() -> None:
     assert found["ImageData"] == {"position": {"epoch": 3}} and "DataModule" not in found
     letters = {"ssl_zoo": {"config": {"data": {"_target_": data["_target_"]}}}, "DataModule": {"position": None}}
     assert "DataModule" in renamed.current_checkpoint(letters)
+
+
+def yadim_of_before(**more: object) -> dict[str, object]:
+    block = {"_target_": "ssl_zoo.modules.embedding_block.EmbeddingBlock", "_partial_": True}
+    block |= {"width": 256, "norm": False}
+    return {
+        "_target_": "ssl_zoo.methods.amdim.AMDIM", "block": block, "layers": [-1], "grids": [None],
+        "comparisons": [[1, 1]], "clip": 10.0, "penalty": 0.05, "classifiers": False, **more,
+    }  # fmt: skip
+
+
+def test_a_run_of_yadim_is_continued_as_one_of_the_framework() -> None:
+    now = config.identity(config.plain(config.load(["data=digits", "method=yadim"])))
+    networks = {key: now["method"][key] for key in ("backbone", "optimizer")}
+    before = {**now, "method": {**networks, **yadim_of_before()}}
+    assert config.differences(before, now) == []
+    other = {**now, "method": {**networks, **yadim_of_before(clip=9.0)}}
+    assert config.differences(other, now) == ["method.similarity.clip: 9.0, now 10.0"]
+
+
+def test_a_run_of_amdim_stays_one() -> None:
+    now = config.identity(config.plain(config.load(["data=digits", "method=yadim"])))
+    whole = {**now, "method": yadim_of_before(comparisons=[[0, 1]])}
+    assert any("AMDIM" in line for line in config.differences(whole, now))
+    assert renamed.put_together(whole, whole) is whole

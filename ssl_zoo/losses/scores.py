@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ssl_zoo.losses.precision import full_precision
 from ssl_zoo.losses.spread import spread_of_scores
-from ssl_zoo.ranges import Positive
 
 
 @full_precision
@@ -32,17 +31,22 @@ def nce(right: Tensor, own: Tensor, others: Tensor) -> Tensor:
 
 
 @full_precision
-def margin(right: Tensor, own: Tensor, others: Tensor, margin: Positive = 0.5) -> Tensor:
+def margin(right: Tensor, own: Tensor, others: Tensor, margin: float = 0.5) -> Tensor:
     """What a right answer lacks of a score ``margin`` above another sample's: FaceNet, https://arxiv.org/abs/1503.03832.
 
     Its eq. 3, the mean over all triplets, with similarities for distances: of unit vectors ``|a - b|^2 = 2 - 2 a . b``,
     so that a margin here is half of one there.
+
+    Raises:
+        ValueError: If ``margin`` is not above 0: answers that are all the same would do.
     """
+    if margin <= 0:
+        raise ValueError(f"margin of scores: margin={margin}; wanted a number above 0")
     missing = F.relu(margin - right[:, :, None] + others[:, None, :])                # [A, P, K]; 0 for what is -inf
     return missing.sum() / (others.isfinite().sum() * right.shape[1])
 
 
 @full_precision
-def spread(right: Tensor, own: Tensor, others: Tensor, negative_weight: Positive = 1.0) -> Tensor:
+def spread(right: Tensor, own: Tensor, others: Tensor, negative_weight: float = 1.0) -> Tensor:
     """InvaSpread, with one right answer: :func:`ssl_zoo.losses.spread.spread_of_scores`."""
     return spread_of_scores(right, others, negative_weight)

@@ -15,6 +15,7 @@ from ssl_zoo.modules.framework.extraction import Extraction
 from ssl_zoo.modules.framework.loss import misfit
 from ssl_zoo.modules.similarity import Similarity
 from ssl_zoo.optim.recipe import OptimizerRecipe
+from ssl_zoo.renamed import blocks_of_before
 from ssl_zoo.signatures import locate, views_problem
 
 
@@ -48,8 +49,8 @@ class Contrastive(Method):
         self.extraction = extraction(backbone, data_info)
         self.similarity = similarity(self.extraction.width)
         self.loss = loss
-        self.begins = tuple(f"extraction.{name}" for name in self.extraction.begins)
-        self.uniform_loss = self.extraction.uniform_loss
+        self.begins, self.uniform_loss = self.extraction.begins, self.extraction.uniform_loss
+        self.register_load_state_dict_pre_hook(blocks_of_before)
 
     @classmethod
     def view_problem(cls, settings: Mapping[str, Any], views: list[dict[str, Any]]) -> str | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-from tests.helpers import over_ranks, quickly, tiny_batch, tiny_method, train_step, view_sizes
+from ssl_zoo import config
+from ssl_zoo.build import check_signatures
+from ssl_zoo.errors import ConfigError
+from ssl_zoo.optim.lengths import never_begun
+from ssl_zoo.optim.schedules import Progress
+from tests.helpers import CONF, over_ranks, quickly, tiny_batch, tiny_method, train_step, view_sizes
 from tests.pool import GlooPool
 from tests.test_methods import EPS
 
@@ -140,3 +147,100 @@ def test_on_two_processes_too(name: str, pool: GlooPool) -> None:
         for alone, shared in zip(one, two, strict=True):
             loss = alone["framework"]["losses"]
             torch.testing.assert_close(shared["framework"]["losses"], loss, rtol=1e-9, atol=1e-9)
+
+
+EXTRACTION = "set method/contrastive/extraction=projection"
+REFUSED = [
+    (choose("clusters", "cosine", "nce"), rf"Contrast\) compares vectors with vectors, .* \(Clusters\) .*{EXTRACTION}"),
+    (choose("clusters", "cosine", "regression"), rf"Regression\) compares vectors with vectors.*{EXTRACTION}"),
+    (
+        choose("queue", "cosine", "info_nce", "method.loss.both=true"),
+        rf"wants both views to ask \(both=true\), .* \(Remembered\) .*{EXTRACTION}, or method.loss.both=false",
+    ),
+    (
+        choose("teacher", "cosine", "info_nce_both"),
+        rf"answers of the query's own view .* \(Teacher\) .*{EXTRACTION}, or method.loss.own_view=false",
+    ),
+    (choose("maps", "cosine", "spread"), rf"own_view=true.* \(Maps\) .*{EXTRACTION}"),
+    (choose("teacher", "dot", "cross_correlation"), rf"CrossCorrelation\) correlates the dimensions .*{EXTRACTION}"),
+    (
+        choose("projection", "cosine", "cross_correlation"),
+        r"plain products, .* \(temperature=0.5, unit=True\) .*set method/contrastive/similarity=dot",
+    ),
+    (
+        choose("teacher", "bilinear", "regression"),
+        r"measures a distance, .* \(trained=True\) .*set method/contrastive/similarity=cosine",
+    ),
+    (
+        choose("projection", "tanh_clipped", "regression"),
+        r"measures a distance, .* \(clip=20.0, penalty=0.05\) .*set method/contrastive/similarity=cosine",
+    ),
+    (
+        choose("projection", "cosine", "swapped_prediction"),
+        r"predicts assignments .* \(Projection\) .*set method/contrastive/extraction=clusters",
+    ),
+    (choose("clusters", "dot", "swapped_prediction"), r"unit sphere, .* set method/contrastive/similarity=cosine"),
+    (choose("grid", "dot", "info_nce"), r"augmentation.views gives 2 global view\(s\) and Grid takes at most 1"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_what_does_not_go_together_is_refused_before_anything_is_built(words: list[str], message: str) -> None:
+    cfg = config.load(["method=contrastive", *words, "data=synthetic"])
+    with pytest.raises(ConfigError, match=message):
+        check_signatures(cfg)
+
+
+def test_parts_that_were_put_together_in_code_are_checked_too() -> None:
+    with pytest.raises(ConfigError, match=REFUSED[0][1]):
+        tiny_method("contrastive", REFUSED[0][0])
+
+
+def test_its_choices_are_no_other_methods() -> None:
+    with pytest.raises(ConfigError, match="method/contrastive/loss is a choice of method=contrastive, and another"):
+        config.load(["method=simclr", "method/contrastive/loss=margin"])
+    with pytest.raises(ConfigError, match="there is no such method/contrastive/loss; did you mean 'margin'"):
+        config.load(["method=contrastive", "method/contrastive/loss=margn"])
+    assert config.load(["method=yadim", "method/contrastive/loss=margin"]).method.loss.of.margin == 0.5
+
+
+def test_a_state_of_yadim_from_before_the_framework_is_loaded() -> None:
+    before, now = build(TABLE["yadim"].named), build(TABLE["yadim"].framework)
+    now.load_state_dict(before.state_dict())
+    torch.testing.assert_close(now.extraction.blocks["1"].state_dict(), before.blocks["1"].state_dict(), rtol=0, atol=0)
+
+
+def test_it_is_small_and_knows_no_method() -> None:
+    root = CONF.parent / "ssl_zoo"
+    files = [root / "methods" / "contrastive.py", *sorted((root / "modules" / "framework").glob("*.py"))]
+    text = "".join(file.read_text() for file in files)
+    assert len(files) == 4 and len(text.splitlines()) < 400
+    assert set(re.findall(r"ssl_zoo\.methods\.(\w+)", text)) == {"base"}
+
+
+COMBINED = [
+    choose("pooled", "bilinear", "info_nce"),
+    choose("teacher", "tanh_clipped", "margin"),
+    choose("queue", "bilinear", "margin", "method.loss.both=false"),
+    choose("maps", "cosine", "info_nce"),
+    choose("maps", "dot", "regression", "method.extraction.layers=[-1,-2]", "method.extraction.grids=[null,4]"),
+    choose("grid", "cosine", "nce", "method.loss.both=false", "augmentation=cpc_v2"),
+]
+
+
+@pytest.mark.parametrize("words", COMBINED, ids=lambda words: "-".join(word.split("=")[1] for word in words[:3]))
+def test_combinations_without_a_name_train(words: list[str]) -> None:
+    method, sizes = tiny_method("contrastive", words), view_sizes("contrastive", words)
+    before = {key: p.detach().clone() for key, p in method.named_parameters()}
+    losses = [train_step(method, tiny_batch(sizes, step))["loss"] for step in range(2)]
+    still = [key for key, p in method.named_parameters() if torch.equal(p, before[key]) and p.requires_grad]
+    assert all(map(math.isfinite, losses)) and still == []
+
+
+def test_what_begins_later_than_the_run_is_told() -> None:
+    words = choose("clusters", "cosine", "swapped_prediction", "method.extraction.queue_size=16")
+    method = tiny_method("contrastive", words)
+    method.extraction.queue_start = 7
+    assert never_begun(method, Progress(0, 10, 5)) == [
+        "method.extraction.queue_start: what begins in epoch 7 never does in a run of 2 epochs"
+    ]

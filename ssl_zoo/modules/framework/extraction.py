@@ -38,7 +38,7 @@ class Extraction(nn.Module):
     offers = frozenset({"vectors", "both ways"})  # what a loss may need
     views_required: tuple[int, int] = (2, 0)
     views_allowed: tuple[int | None, int | None] = (2, 0)
-    begins: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()  # as a method's
     uniform_loss: float | None = None
 
     def __init__(self, backbone: Backbone, info: DataInfo, projector: Head | None = None) -> None:
@@ -191,8 +191,7 @@ class Clusters(Extraction):
         self.prototypes = Prototypes(self.width, prototypes)
         self.queues = nn.ModuleList(Queue(queue_size, self.width, info.batch_size) for _ in range(2 * bool(queue_size)))
         self.balance, self.queue_start = (epsilon, iterations), queue_start
-        self.begins = ("queue_start",) if queue_size else ()
-        self.uniform_loss = math.log(prototypes)
+        self.begins, self.uniform_loss = ("extraction.queue_start",) * bool(queue_size), math.log(prototypes)
 
     def before_step(self, backbone: Backbone, progress: Progress) -> None:
         self.prototypes.normalize_()
