@@ -25,7 +25,7 @@ def test_a_file_is_read_as_comment_commands_and_number():
     one = experiments._read("x", f"{HEAD}defaults: []\n{NUMBER.format('as its authors report it')}")
     assert one.text == "X, README of a/x: 9 epochs. Nobody else did."
     assert one.commands == ["python train.py experiment=x"]
-    assert one[2:] == ("7.5", "STL-10 top-1, of all", "as its authors report it", "no")
+    assert one[2:] == ("7.5", "STL-10 top-1, of all", "as its authors report it", "no", None)
 
 
 def test_what_differs_stands_beside_the_number():
