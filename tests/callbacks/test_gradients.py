@@ -1,18 +1,14 @@
-"""Norms of chosen gradients, and the peak of memory."""
+"""Norms of chosen gradients."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from ssl_zoo.callbacks import memory
 from ssl_zoo.callbacks.gradients import GradientNorm
-from ssl_zoo.callbacks.memory import PeakMemory
 from ssl_zoo.errors import ConfigError
 from tests.callbacks.tiny import Rows, fit
 
@@ -55,26 +51,3 @@ def test_what_is_frozen_has_none() -> None:
 def test_a_pattern_that_takes_nothing(pattern: str, told: str) -> None:
     with pytest.raises(ConfigError, match=f"^callbacks.gradient_norm.{told}"):
         fit([GradientNorm({"x": pattern})], max_epochs=1)
-
-
-class Hog(pl.Callback):
-    """Holds 256 MiB for a moment of the second epoch."""
-
-    def on_train_epoch_end(self, trainer: Any, method: Any) -> None:
-        if trainer.current_epoch == 1:
-            torch.ones(64 * 2**20).sum()
-
-
-def test_the_peak_is_that_of_each_epoch() -> None:
-    rows = Rows()
-    fit([Hog(), PeakMemory()], logger=rows, max_epochs=3)
-    first, second, third = rows.column("memory/peak_mib").values()
-    assert second - first > 200 and second - third > 200 and math.isfinite(first)
-
-
-def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
-    monkeypatch.setattr(memory, "RESET", tmp_path / "none" / "clear_refs")
-    rows = Rows()
-    fit([PeakMemory()], logger=rows, max_epochs=2)
-    assert rows.column("memory/peak_mib") == {}
-    assert "memory is off: " in capsys.readouterr().out
