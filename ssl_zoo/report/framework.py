@@ -73,15 +73,16 @@ def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> Path:
     figure = Figure(figsize=(7.0, 0.27 * (places[-1] + 3) + 0.6), layout="constrained")
     axis = figure.subplots()
     for one, y in zip(told, places, strict=True):
-        change = one["change"]
-        axis.barh(y, change, xerr=one["spread"] or 0.0, color=UP if change >= 0 else DOWN, height=0.8, capsize=2)
-        side = {"ha": "left", "x": change} if change >= 0 else {"ha": "right", "x": change}
-        axis.annotate(f" {change:+.1f} ", (side["x"], y), ha=side["ha"], va="center", fontsize=8)
+        change, spread, up = one["change"], one["spread"] or 0.0, one["change"] >= 0
+        axis.barh(y, change, xerr=spread or None, color=UP if up else DOWN, height=0.8, capsize=2)
+        end = change + (spread if up else -spread)
+        axis.annotate(f" {change:+.1f} ", (end, y), ha="left" if up else "right", va="center", fontsize=8)
     axis.set_yticks(places, [one["value"] for one in told], fontsize=8)
     for choice in choices:
         first = next(i for i, one in enumerate(told) if one["choice"] == choice)
         label = f"{choice}: moves {told[first]['range']:.1f} points"
-        axis.annotate(label, (0.0, places[first] - 0.85), xycoords=("axes fraction", "data"), fontsize=8, weight="bold")
+        above = (0.01, places[first] - 0.85)
+        axis.annotate(label, above, xycoords=("axes fraction", "data"), fontsize=8, weight="bold")
     axis.axvline(0.0, color="black", linewidth=0.8)
     axis.set_ylim(places[-1] + 0.8, -1.4)
     axis.margins(x=0.18)

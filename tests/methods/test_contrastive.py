@@ -109,8 +109,6 @@ def run(name: str) -> list[dict[str, Any]]:
     row = TABLE[name]
     chosen = row.framework if row.framework[:1] == ["method=yadim"] else ["method=contrastive", *row.framework]
     methods = [build([*words, *row.shared]) for words in (row.named, chosen)]
-    if name in ("moco_v2", "byol"):
-        assert any(key.startswith("teacher.") for key in methods[0].state_dict())
     methods[1].load_state_dict(renamed(methods[0].state_dict(), row.names))  # strict
     sizes = view_sizes(row.named[0].removeprefix("method="), [*row.named[1:], *row.shared])
     found = []
@@ -134,7 +132,7 @@ def check(found: list[dict[str, Any]]) -> None:
                 torch.testing.assert_close(framework[kind][key], value, rtol=1e-9, atol=1e-9, msg=told)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", quickly(list(TABLE), ["simclr", "moco_v2", "byol", "swav"]))
 def test_put_together_as_a_named_method_it_is_that_method(name: str) -> None:
     check(run(name))
 

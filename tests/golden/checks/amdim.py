@@ -17,19 +17,18 @@ from tests.helpers import tiny_method
 
 def replay(
     name: str,
-    clip: float,
+    words: list[str],
     seen: list[dict[int, Tensor]],
     places: list[Any],
-    clipped: str = "method.clip",
     levels_of: Callable[[Any], Any] = lambda method: method,
 ) -> dict[str, Tensor]:
     """Loss and terms of the method on recorded levels ``[B, D, s, s]`` of two views, at recorded places of level 1.
 
     Args:
-        clipped: What the limit of the scores is called.
+        words: Recorded settings.
         levels_of: The part of the method that has the levels.
     """
-    method, given = tiny_method(name, [f"{clipped}={clip}"]), iter(seen)
+    method, given = tiny_method(name, words), iter(seen)
     levels_of(method).levels = lambda *of: (of[-1], next(given))
     batch = batch_of([levels[1].detach() for levels in seen])
     batch.rng = RecordedRNG({f"source1_view{v}": {"place": torch.tensor(place)} for v, place in enumerate(places)})
@@ -42,7 +41,7 @@ def check_multi(case: Any, arrays: Values) -> None:
     sides, views = (1, 5, 7), ("x1", "x2")
     seen = [{i: torch.tensor(arrays[f"r{r}_{x}"]).requires_grad_() for i, r in enumerate(sides)} for x in views]
     places = [arrays[f"r5_location_{x}"] for x in views]
-    out = replay("amdim", case["hyperparameters"]["tclip"], seen, places)
+    out = replay("amdim", [f"method.clip={case['hyperparameters']['tclip']}"], seen, places)
     for ours, theirs in (("0_to_1", "1t5"), ("0_to_2", "1t7"), ("1_to_1", "5t5")):
         close(out[f"nce_{ours}"], arrays[f"loss_{theirs}"], theirs)
     close(out["penalty"], arrays["lgt_reg"], "penalty")
@@ -80,7 +79,9 @@ def check_last_map(case: Any, arrays: Values) -> None:
     assert h["bidirectional"], "YADIM compares both ways"
     seen = [{1: torch.tensor(arrays[name]).requires_grad_()} for name in ("anchor", "positive")]
     places = [arrays[f"location_dir{v}"] for v in (0, 1)]
-    out = replay("yadim", h["tclip"], seen, places, "method.similarity.clip", lambda method: method.extraction)
+    width = arrays["anchor"].shape[1]  # by the root of which products are divided
+    words = [f"method.similarity.clip={h['tclip']}", f"method.extraction.block.width={width}"]
+    out = replay("yadim", words, seen, places, lambda method: method.extraction)
     close(out["contrast"].view(1), arrays["loss"], "loss")
     close(out["penalty"], arrays["lgt_reg"], "penalty")
     close(seen[0][1].grad, arrays["grad_anchor"], "gradient of the anchor")
