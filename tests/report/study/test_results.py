@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_zoo import cli
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.report.study import command, declared, drawings, sweep
 from ssl_zoo.report.study.declared import PAPER, parse
@@ -178,3 +179,14 @@ def test_a_drawing_that_there_is_not(tmp_path: Path) -> None:
 
 def test_a_single_number_has_no_spread() -> None:
     assert (Values([3.0]).told(), Values([3.0, 5.0]).told(2), Values([]).told()) == ("3.0", "4.00 ± 1.41", "-")
+
+
+@pytest.mark.parametrize("words, told", [
+    (["simsiam_stopgrat", "x"], "which picture? did you mean 'simsiam_stopgrad'?"),
+    (["simsiam_stopgrad"], "RUN is missing, a run folder or a checkpoint; of an experiment, a sweep's folder"),
+    (["simsiam_stopgrad", ".", "aut=x"], "simsiam_stopgrad.aut: report has no argument 'aut'; did you mean 'out'?"),
+    (["simsiam_stopgrad", "none"], "ssl-zoo report simsiam_stopgrad none: there is no such folder; "),
+])  # fmt: skip
+def test_wrong_words_of_the_command(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.entry(["report", *words]) == 1
+    assert told in capsys.readouterr().err
