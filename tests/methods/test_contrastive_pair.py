@@ -100,7 +100,8 @@ def test_every_choice_is_the_same_with_two_processes(name: str, options: list[st
 
 def test_embeddings_are_evaluated_where_told() -> None:
     for name in ("contrastive_pair", "triplet"):
-        method, view = tiny_method(name, ["method.evaluate_head=true", "method.unit=true"]).eval(), torch.rand(2, 3, 9, 9)
+        method = tiny_method(name, ["method.evaluate_head=true", "method.unit=true"]).eval()
+        view = torch.rand(2, 3, 16, 16)
         z = method.projector(method.backbone(view))
         torch.testing.assert_close(method.embed(view), z / z.norm(dim=1, keepdim=True))
 
