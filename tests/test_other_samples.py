@@ -217,6 +217,7 @@ JUDGED = {
     "svm": ["protocol.C=[1.0]"],  # of so few samples it would be infinite
     "clustering": [],
     "retrieval": [],
+    "verification": [],
     "finetune": ["protocol.trainer.max_epochs=1", f"protocol.batch_size={ROWS}"],
 }
 

@@ -138,8 +138,7 @@ def evaluate(
         try:
             threshold = best_threshold(*_scored(train, similarity, balanced, most, seed, device))
         except ValueError as error:
-            told = f"the threshold is that of training samples: {error}; or set protocol.threshold"
-            raise ValueError(told) from error
+            raise ValueError(f"the threshold is of training samples: {error}; or set protocol.threshold") from error
     return {
         "eer": 100 * equal_error_rate(false, true),
         "auc": 100 * float(auc(false, true)),

@@ -52,6 +52,7 @@ PROTOCOLS = {
     "linear": ["protocol.sweep=[0.1,0.01]"],
     "clustering": ["protocol.redo=2"],
     "retrieval": ["protocol.gallery=train"],
+    "verification": ["protocol.most=500"],
     "classifier": [],
 }
 
