@@ -112,7 +112,7 @@ def _narrow(node: Any) -> None:
         if key == "clusters" and value:
             node[key] = 2 * ROWS if isinstance(value, int) else [3 * ROWS, 4 * ROWS]
         if key in ("decoder", "token_predictor"):
-            value.width, value.depth, value.heads = 16, 1, 2
+            value.update({name: small for name, small in (("width", 16), ("depth", 1), ("heads", 2)) if name in value})
         if key == "teacher":
             value.checkpoint, value.timm = None, "test_resnet"
 
@@ -131,7 +131,8 @@ def tiny_method(name: str, extra: Sequence[str] = (), dtype: torch.dtype = torch
 
 
 def view_sizes(name: str, extra: Sequence[str] = ()) -> list[Any]:
-    """The side of each view; (tiles, side) of one that ends in ``image/jigsaw``, [2, side, side] in ``image/sobel``."""
+    """The side of each view; (tiles, side) of one that ends in ``image/jigsaw``, [C, side, side] in ``image/sobel`` or
+    ``image/lab``."""
     views = config.plain(tiny_config(name, extra))["augmentation"]["views"]
     views = sorted(views, key=lambda view: view.get("kind", "global") != "global")
     return [_size(view) for view in views for _ in range(view.get("count", 1))]
@@ -141,6 +142,8 @@ def _size(view: Any) -> Any:
     side, last = round(view["size"] * view.get("fraction", 1.0)), view["ops"][-1]
     if "image/sobel" in last:
         return [2, side, side]
+    if "image/lab" in last:
+        return [len(last["image/lab"].get("keep", range(3))), side, side]
     if "image/patch_grid" in last:
         return (((view["size"] - side) // (side // 2) + 1) ** 2, side)
     grid = last["image/jigsaw"]["grid"] if "image/jigsaw" in last else None

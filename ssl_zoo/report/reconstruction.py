@@ -1,4 +1,4 @@
-"""What a masked-image method paints: the image, what the network saw of it, and the hidden patches as it fills them."""
+"""What a method paints: the image, what the network saw of it, and what it makes of that."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from ssl_zoo.augmentations.image.views import unit
 from ssl_zoo.augmentations.rng import BatchRNG
 from ssl_zoo.errors import ConfigError
 from ssl_zoo.report.views import denormalize, grid, picture
 
-TITLES = ("original", "masked", "reconstructed")
+PICTURES = ("masked", "reconstructed")  # of a method that does not say otherwise
 
 
 def reconstruction(
@@ -28,7 +29,8 @@ def reconstruction(
     """Draw the first evaluation images, masked and painted again: ``ssl-zoo report reconstruction RUN``.
 
     One row for each image. Patches that the network saw are drawn as they are, hidden ones as it predicts them; a
-    method whose target is standardised gets the mean and deviation of the true patch back.
+    method whose target is standardised gets the mean and deviation of the true patch back. A method that names its
+    ``pictures`` (brightness, and the colours that it gives it) has the stored image beside them.
 
     Args:
         run: Run folder or checkpoint of a method with ``reconstruct(view, rng)``.
@@ -55,10 +57,14 @@ def reconstruction(
     loader = data.val_loader() or data.train_eval_loader()
     views = torch.cat([batch[0] for batch, _ in zip(loader, range(images), strict=False)])[:images]
     rng = BatchRNG(seed, epoch=0, micro=0, slot=torch.arange(len(views)), stream="picture")
+    own = getattr(method, "pictures", None)
     columns = [[picture(denormalize(view, data.views.normalize)) for view in x] for x in (views, *paint(views, rng))]
+    if own is not None:  # its views are no pictures
+        rows, train = loader.rows[: len(views)].tolist(), data.val is None
+        columns[0] = [picture(unit(data.sample(row, train), data.white)) for row in rows]
     path = Path(out) if out else source.folder / "reconstruction.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(list(zip(*columns, strict=True)), TITLES, data.channels).savefig(path, dpi=100)
+    grid(list(zip(*columns, strict=True)), ("original", *(own or PICTURES)), data.channels).savefig(path, dpi=100)
     return path
 
 

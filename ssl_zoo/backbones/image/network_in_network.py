@@ -52,10 +52,11 @@ class NetworkInNetwork(nn.Module):
 
 
 def _block(channels: int, widths: tuple[int, int, int], kernel: int) -> nn.Sequential:
+    """Starts as theirs: normal weights of variance ``2 / (kernel^2 * out)``."""
     parts: list[nn.Module] = []
     for width, side in zip(widths, (kernel, 1, 1), strict=True):
         convolution = nn.Conv2d(channels, width, side, padding=side // 2, bias=False)
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")  # sqrt(2 / (k^2 out))
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         parts += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         channels = width
     return nn.Sequential(*parts)
