@@ -357,7 +357,7 @@ def test_the_logger_configs_build(choice: str, names: list[str], tmp_path: Path)
 )
 def test_the_callback_configs_build_in_their_order(overrides: list[str], names: list[str]) -> None:
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        cfg = compose(overrides=[*overrides, "+evaluate_every=1"])
+        cfg = compose(overrides=[*overrides, "+evaluate_every=1", "+layer=null"])
     built = {name: instantiate(node) for name, node in (cfg.get("callbacks") or {}).items()}
     assert list(built) == names
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):

@@ -44,14 +44,16 @@ class Colorization(Method):
         neighbours, sigma, uniform: Of soft bins, and of the weights of rare ones (``eccv16``).
         prior: .npy file of the bins' shares, read when training begins; None: counted.
         regression: Weight of the distance of colours (``siggraph17``).
-        grey: Images whose a and b stay within this (``eccv16``), or range less together (``siggraph17``), are grey.
+        grey: Images whose a and b stay within this (``siggraph17``: range less together) are grey.
         temperature: Of the mean by which :meth:`reconstruct` paints.
 
     Raises:
         ConfigError: For images without colours, or an encoder without maps and tokens.
     """
+
     tensor_views = True
     views_allowed = (2, 0)
+    centres: Tensor  # [Q, 2]
     pictures = ("brightness", "painted")  # what reconstruct gives
 
     def __init__(
