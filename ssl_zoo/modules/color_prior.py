@@ -59,8 +59,8 @@ def read_prior(path: str, bins: int) -> Tensor:
         found = np.load(Path(path).expanduser(), allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"method.prior={path} cannot be read ({error}); wanted a .npy file of {bins} shares, or null, by which they "
-            "are counted"
+            f"method.prior={path} cannot be read ({error}); wanted a .npy file of {bins} shares, or null, by which "
+            "they are counted"
         ) from None
     fits = found.shape == (bins,) and found.dtype.kind in "fiu" and bool((found >= 0).all()) and found.sum() > 0
     if not fits:

@@ -16,7 +16,7 @@ FILES = [CONF / "gray.yaml", *sorted(CONF.glob("*/*.yaml"))]
 NAMES = [str(path.relative_to(CONF).with_suffix("")) for path in FILES]
 SINGLE = (
     "supervised", "instdisc", "cmc", "spcl", "deepcluster", "cpc_v2", "distill", "ijepa", "mae", "noisy_student",
-    "simmim",
+    "rotation", "simmim",
 )  # fmt: skip
 SEVERAL = {"infomin": (2, 1), "looc": (4, 0), "mice": (3, 0), "fastsiam": (4, 0)}
 COUNTS = {
