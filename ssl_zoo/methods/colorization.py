@@ -26,6 +26,7 @@ from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import NonNegative, Part, Positive, Size
 from ssl_zoo.sides import square
 
+
 class Colorization(Method):
     """Zhang et al. 2016, https://arxiv.org/abs/1603.08511 (eq. 1-5), as richzhang/colorization, the Caffe layers.
 
