@@ -18,15 +18,13 @@ from ssl_zoo.distributed import mean_of_chosen, sum_over_ranks
 from ssl_zoo.errors import ConfigError, require
 from ssl_zoo.losses.colorization import annealed_mean, colour_rows, rebalanced_divergence, regression_rows, soft_bins
 from ssl_zoo.methods.base import Method
-from ssl_zoo.modules.color_bins import AB, counted, gamut_bins, square_bins, square_index
+from ssl_zoo.modules.color_bins import AB, BINS, counted, square_index
 from ssl_zoo.modules.color_decoder import ColorDecoder
 from ssl_zoo.modules.color_prior import ColorPrior, prior_problem, read_prior
 from ssl_zoo.modules.color_views import views_problem
 from ssl_zoo.optim.recipe import OptimizerRecipe
 from ssl_zoo.ranges import NonNegative, Part, Positive, Size
 from ssl_zoo.sides import square
-
-BINS = {"eccv16": gamut_bins, "siggraph17": square_bins}
 
 
 class Colorization(Method):
@@ -55,6 +53,7 @@ class Colorization(Method):
     views_allowed = (2, 0)
     centres: Tensor  # [Q, 2]
     pictures = ("brightness", "painted")  # what reconstruct gives
+    centres: Tensor  # [Q, 2]
 
     def __init__(
         self, backbone: Backbone, optimizer: OptimizerRecipe, data_info: DataInfo, decoder: Callable[..., ColorDecoder],
@@ -117,6 +116,5 @@ class Colorization(Method):
         _, logits, _ = self.paint(view)
         ab = annealed_mean(logits, self.centres, self.temperature)                   # [B, 2, h, w]
         ab = F.interpolate(ab, view.shape[2:], mode="bilinear", align_corners=False)
-        light = 50 + 50 * view
-        grey, painted = (lab_to_rgb(torch.cat([light, colour], 1)) for colour in (torch.zeros_like(ab), ab))
+        grey, painted = (lab_to_rgb(torch.cat([50 + 50 * view, x], 1)) for x in (torch.zeros_like(ab), ab))
         return grey.clamp(0, 1), painted.clamp(0, 1)

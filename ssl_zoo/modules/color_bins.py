@@ -30,6 +30,9 @@ def square_bins() -> Tensor:
     return torch.cartesian_prod(side, side)
 
 
+BINS = {"eccv16": gamut_bins, "siggraph17": square_bins}
+
+
 def square_index(ab: Tensor) -> Tensor:
     """The bin of each colour, ``encode_ab_ind`` there: ``[B, 2, h, w]`` in L*a*b* units to ``[B, h, w]``."""
     a, b = ((ab + AB) / STEP).round().long().clamp(0, 2 * AB // STEP).unbind(1)

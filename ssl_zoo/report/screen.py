@@ -82,7 +82,7 @@ def screen(
             facts.add_row(name, Text(text))
     told = merged([*recipe.messages(progress), *cut_warmups(method, progress), *never_begun(method, progress)])
     messages = [Text(f"note: {text}", style="yellow") for text in (*(told if trains else []), *notes)]
-    rates: list[Any] = [Text(), groups_table(recipe, progress)] if trains else []
+    rates: list[RenderableType] = [Text(), groups_table(recipe, progress)] if trains else []
     return Panel(Group(facts, *rates, *messages), title="ssl_zoo", title_align="left")
 
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from ssl_zoo import config
 from ssl_zoo.augmentations import registry
-from ssl_zoo.augmentations.image.colorspace import rgb_to_lab, rgb_to_ydbdr
+from ssl_zoo.augmentations.image.colorspace import Lab, rgb_to_lab, rgb_to_ydbdr
+from ssl_zoo.augmentations.image.views import ImageAugmentation
 from tests.augmentations.image_cases import build, draw, eight_bit, images, largest
 
 # Published values for D65 and the 2 degree observer.
@@ -83,3 +85,21 @@ def test_luminance_and_colour_can_be_had_apart(name):
     assert torch.equal(build(name, keep=[1, 2])(x, draw()), both[:, 1:])
     (problem,) = registry.check([{name: {"keep": [3]}}])
     assert problem == f"{name}: keep is [3], it must be some of the channels 0, 1, 2"
+
+
+@pytest.mark.parametrize(("method", "kept"), [("colorization", [0]), ("cmc", None), ("simclr", "none")])
+def test_a_network_is_fine_tuned_on_the_channels_that_it_was_trained_on(method, kept):
+    ops = [{"image/random_resized_crop": {}}, {"image/flip": {}}]
+    cfg = config.plain(config.load([f"method={method}", "data=synthetic"]))
+    found = ImageAugmentation.finetuning_view(cfg, ops)["ops"]
+    made = [entry["image/lab"].get("keep") for entry in found[2:]]
+    assert found[:2] == ops and made == ([] if kept == "none" else [kept])
+
+
+def test_the_scale_of_lab_may_be_anothers():
+    x = torch.rand(2, 3, 4, 4)
+    plain, scaled = Lab(scaled=False)(x, None), Lab(centre=[50, 0, 0], half_range=[100, 110, 110], keep=[0, 2])(x, None)
+    wanted = torch.stack([(plain[:, 0] - 50) / 100, plain[:, 2] / 110], 1)
+    torch.testing.assert_close(scaled, wanted)
+    with pytest.raises(ValueError, match=r"half_range is \[1, 0, 1\], it must be above 0"):
+        Lab(half_range=[1, 0, 1])

@@ -74,6 +74,7 @@ class Lab(nn.Module):
     """
 
     needs_rgb = True
+    other_channels = True
     CENTRE = (50.0, (98.233 - 86.183) / 2, (94.478 - 107.857) / 2)
     HALF_RANGE = (50.0, (98.233 + 86.183) / 2, (94.478 + 107.857) / 2)
 
@@ -105,6 +106,7 @@ class YDbDr(nn.Module):
     """
 
     needs_rgb = True
+    other_channels = True
     MEAN = (0.457, -0.082, -0.052)
     STD = (0.500, 1.331, 1.333)
 

@@ -49,6 +49,7 @@ class Sobel(nn.Module):
     """
 
     per_channel = ("mean", "std")
+    other_channels = True
 
     def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0):
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
-from ssl_zoo.augmentations import pipeline
+from ssl_zoo.augmentations import pipeline, registry
 from ssl_zoo.augmentations.image import bands
 from ssl_zoo.augmentations.pipeline import Operations, checked
 from ssl_zoo.augmentations.rng import Draw, stream_key
@@ -335,7 +335,10 @@ class ImageAugmentation(pipeline.Augmentation):
 
     @classmethod
     def finetuning_view(cls, config: Mapping[str, Any], ops: Sequence[Any]) -> dict[str, Any]:
-        return {"count": 1, "size": config["data"]["image_size"], "ops": ops}
+        # The network's channels are those of its evaluation: brightness, edges.
+        made = [entry for entry in config["augmentation"]["eval"]["ops"]
+                if getattr(registry.get(registry.parse(entry)[0]), "other_channels", False)]
+        return {"count": 1, "size": config["data"]["image_size"], "ops": [*ops, *made]}
 
     @classmethod
     def problems(cls, views: Sequence[Any], evaluation: Mapping[str, Any]) -> list[str]:
