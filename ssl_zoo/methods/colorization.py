@@ -51,7 +51,6 @@ class Colorization(Method):
 
     tensor_views = True
     views_allowed = (2, 0)
-    centres: Tensor  # [Q, 2]
     pictures = ("brightness", "painted")  # what reconstruct gives
     centres: Tensor  # [Q, 2]
 

@@ -224,6 +224,8 @@ def every_part() -> nn.ModuleDict:
     module["backbone"].register_parameter("cls_token", nn.Parameter(torch.randn(1, 1, 2)))
     module["projector"] = nn.ModuleDict({"last_layer": nn.Linear(2, 2, bias=False)})
     module["top"] = nn.Linear(2, 2)
+    module["classifier"] = nn.Linear(2, 2)
+    module.register_parameter("mask_token", nn.Parameter(torch.randn(1, 1, 2)))
     return module
 
 
